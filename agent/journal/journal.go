@@ -223,6 +223,7 @@ type Step struct {
 	To          State
 	Now         time.Time
 	NextAt      time.Time // when work is due again: the end of the lease while the caller goes on
+	GiveUp      time.Time // a new deadline of the entry
 	Attempts    int
 	SubmittedAt time.Time
 	Resubmitted bool
