@@ -1,0 +1,66 @@
+package agent
+
+import "time"
+
+// CA is a certificate authority that issues. This version has the embedded one.
+type CA struct {
+	// Name, for endpoints to refer to, for the journal and for notifications.
+	// Do not change it: its register is kept under it.
+	Name string `yaml:"name"`
+	// A CA in this process, for sites without a Microsoft CA and for laboratories.
+	Embedded *EmbeddedCA `yaml:"embedded"`
+}
+
+// EmbeddedCA is a certificate authority in the process.
+type EmbeddedCA struct {
+	// PEM file with the CA certificate, and after it its issuers where it is
+	// not a root.
+	Certificate string `yaml:"certificate" path:"true"`
+	// PEM file with the CA's private key.
+	Key string `yaml:"key" path:"true"`
+	// What it issues. Default: one profile "device" with clientAuth and a year.
+	Profiles []Profile `yaml:"profiles"`
+	// Address of the revocation list that certificates name. Default none:
+	// then nobody who relies on a certificate learns of its revocation.
+	CRLURL string `yaml:"crl_url"`
+	// Life time of a revocation list; a new one is made after half of it.
+	// Default 168h.
+	CRLLifetime time.Duration `yaml:"crl_lifetime"`
+	// How far a certificate's begin lies in the past, for devices whose clock
+	// is slow. Default 10m.
+	Backdate time.Duration `yaml:"backdate"`
+}
+
+// Profile is what an embedded CA puts into certificates of one kind: its
+// counterpart of a certificate template.
+type Profile struct {
+	// Name; an endpoint's templates refer to it.
+	Name string `yaml:"name"`
+	// Life time of a certificate. Default 8760h (a year).
+	Validity time.Duration `yaml:"validity"`
+	// Extended key usages that a request may ask for and, when it asks for
+	// none, gets: clientAuth, serverAuth, emailProtection, ipsecIKE, or an
+	// object identifier. Default clientAuth.
+	EKU []string `yaml:"eku"`
+	// Park each request until a person approves it with "certconnector
+	// requests approve". Default false.
+	Approval bool `yaml:"approval"`
+}
+
+// DefaultProfile is the profile of an embedded CA that names none.
+func DefaultProfile() Profile {
+	p := Profile{}
+	p.SetDefaults()
+	p.Name = "device"
+	return p
+}
+
+// SetDefaults gives an embedded CA its defaults; the loader calls it.
+func (e *EmbeddedCA) SetDefaults() {
+	*e = EmbeddedCA{CRLLifetime: 7 * 24 * time.Hour, Backdate: 10 * time.Minute}
+}
+
+// SetDefaults gives a profile its defaults; the loader calls it.
+func (p *Profile) SetDefaults() {
+	*p = Profile{Validity: 365 * 24 * time.Hour, EKU: []string{"clientAuth"}}
+}

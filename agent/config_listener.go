@@ -1,0 +1,47 @@
+package agent
+
+// The faces that a listener of this version can show.
+const (
+	FaceSCEP   = "scep"   // the endpoints, for devices
+	FaceStatus = "status" // health and metrics, for operators
+)
+
+// Listener is one address that the service answers on.
+type Listener struct {
+	// Name, for logs and for other keys to refer to.
+	Name string `yaml:"name"`
+	// Address to listen on, as "host:port" or ":443" for all addresses.
+	Address string `yaml:"address"`
+	// What is shown here: scep (the endpoints) or status (/livez, /readyz,
+	// /metrics). Keep status on a loopback or management address.
+	Faces []string `yaml:"faces"`
+	// Certificate of this listener. It never asks for client certificates.
+	TLS *KeyPair `yaml:"tls"`
+	// Unsafe: serve without TLS. For a proxy on the same host that ends TLS, or
+	// for a laboratory: challenges are inside the encrypted message, but an
+	// attacker in the path can weaken the algorithms that devices choose.
+	// Default false.
+	PlainHTTP bool `yaml:"plain_http"`
+}
+
+// Shows reports whether the listener has a face.
+func (l Listener) Shows(face string) bool {
+	for _, f := range l.Faces {
+		if f == face {
+			return true
+		}
+	}
+	return false
+}
+
+// KeyPair is a certificate and its private key.
+type KeyPair struct {
+	// PEM file with the certificate, and after it the rest of its chain where
+	// there is one.
+	Certificate string `yaml:"certificate" path:"true"`
+	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Only the
+	// service's account should be able to read it.
+	Key string `yaml:"key" path:"true"`
+}
+
+func (p *KeyPair) empty() bool { return p == nil || *p == KeyPair{} }

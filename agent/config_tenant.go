@@ -1,0 +1,88 @@
+package agent
+
+import "time"
+
+// Tenant is an Intune tenant that vouches for requests.
+type Tenant struct {
+	// Name, for endpoints to refer to and for the journal. Do not change it
+	// while enrolments are unsettled.
+	Name string `yaml:"name"`
+	// The Entra tenant: its GUID or its *.onmicrosoft.com name.
+	TenantID string `yaml:"tenant_id"`
+	// Application (client) ID of the app registration. It needs the application
+	// permissions scep_challenge_provider (Intune) and Application.Read.All
+	// (Microsoft Graph), with admin consent.
+	ClientID string `yaml:"client_id"`
+	// public, usgov, dod, china or custom. Default public. GCC is public, GCC
+	// High is usgov. With custom every address in urls is required.
+	Cloud string `yaml:"cloud"`
+	// How the service signs in.
+	Credential Credential `yaml:"credential"`
+	// Addresses that replace those of the cloud.
+	URLs TenantURLs `yaml:"urls"`
+	// PEM file with further roots that the cloud's certificate may chain to: a
+	// proxy that inspects TLS, or a simulator. Default none.
+	CAFile string `yaml:"ca_file" path:"true"`
+	// Proxy towards the cloud. Default: that of the environment (HTTPS_PROXY, NO_PROXY).
+	Proxy *Proxy `yaml:"proxy"`
+	// Time limits of the calls to the cloud.
+	Timeouts TenantTimeouts `yaml:"timeouts"`
+}
+
+// Credential is how the service signs in at Entra: with a certificate, or
+// with a client secret.
+type Credential struct {
+	// PEM file with the certificate that was uploaded to the app registration.
+	Certificate string `yaml:"certificate" path:"true"`
+	// PEM file with its private key (RSA).
+	Key string `yaml:"key" path:"true"`
+	// The client secret, instead of certificate and key. It expires, and whoever
+	// reads it can vouch for requests: a certificate is the better choice.
+	Secret *SecretRef `yaml:"secret"`
+}
+
+// TenantURLs replaces addresses of a cloud; empty ones keep the cloud's.
+type TenantURLs struct {
+	// Where tokens come from, as https://login.microsoftonline.com/
+	Authority string `yaml:"authority"`
+	// Microsoft Graph, where the service locations are asked for, as https://graph.microsoft.com/
+	Graph string `yaml:"graph"`
+	// The resource that tokens for Intune are for, as https://api.manage.microsoft.com/
+	Resource string `yaml:"resource"`
+	// Host names, or suffixes that start with a dot, that the service locations
+	// must match. Default: those of the cloud; with custom the host of graph.
+	ServiceHosts []string `yaml:"service_hosts"`
+}
+
+// TenantTimeouts limits the calls to the cloud.
+type TenantTimeouts struct {
+	// A token. Default 15s.
+	Token time.Duration `yaml:"token"`
+	// The service locations. Default 15s.
+	Discovery time.Duration `yaml:"discovery"`
+	// One attempt at a verdict. Default 30s.
+	Validate time.Duration `yaml:"validate"`
+	// One attempt at a notification. Default 30s.
+	Notify time.Duration `yaml:"notify"`
+}
+
+// Proxy is an HTTP proxy.
+type Proxy struct {
+	// Its address, as http://proxy.corp.example:8080. No user or password here.
+	URL string `yaml:"url"`
+	// User name for Basic authentication. Default none.
+	User string `yaml:"user"`
+	// The password of that user.
+	Password *SecretRef `yaml:"password"`
+}
+
+// SetDefaults gives a tenant its defaults; the loader calls it.
+func (t *Tenant) SetDefaults() {
+	*t = Tenant{
+		Cloud: "public",
+		Timeouts: TenantTimeouts{
+			Token: 15 * time.Second, Discovery: 15 * time.Second,
+			Validate: 30 * time.Second, Notify: 30 * time.Second,
+		},
+	}
+}

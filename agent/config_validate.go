@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/certconnector/certconnector/internal/configfile"
+)
+
+// mistakes collects what is wrong, with key paths.
+type mistakes = configfile.Mistakes
+
+// Validate reports everything that is wrong with the configuration at once,
+// as configfile.Mistakes. It looks at no file and asks no neighbour.
+func (c *Config) Validate() error {
+	var m mistakes
+	if c.StateDir == "" {
+		m.Add("state_dir", "is empty; name a folder that only the service's account can read")
+	}
+	if c.ShutdownGrace <= 0 {
+		m.Add("shutdown_grace", "must be longer than 0s")
+	}
+	c.validateListeners(&m)
+	c.validateTenants(&m)
+	c.validateCAs(&m)
+	c.validateEndpoints(&m)
+	if c.Journal.SQLite == nil {
+		m.Add("journal", "names no kind; use sqlite: {}")
+	}
+	c.Limits.validate(&m)
+	c.Log.validate(&m)
+	return m.Err()
+}
+
+func (c *Config) validateListeners(m *mistakes) {
+	if len(c.Listeners) == 0 {
+		m.Add("listeners", "is empty; without a listener nothing can reach the service")
+	}
+	scep := false
+	addresses := map[string]string{}
+	for i, l := range c.Listeners {
+		at := fmt.Sprintf("listeners[%d]", i)
+		l.validate(at, m)
+		scep = scep || l.Shows(FaceSCEP)
+		if other, taken := addresses[l.Address]; taken && l.Address != "" {
+			m.Add(at+".address", "%q is the address of %s already", l.Address, other)
+		}
+		addresses[l.Address] = at
+	}
+	if len(c.Listeners) > 0 && !scep && len(c.Endpoints) > 0 {
+		m.Add("listeners", "none shows the face scep, so no device could reach an endpoint")
+	}
+	uniqueNames(m, "listeners", c.Listeners, func(l Listener) string { return l.Name })
+}
+
+func (l Listener) validate(at string, m *mistakes) {
+	if _, port, err := net.SplitHostPort(l.Address); err != nil || port == "" {
+		m.Add(at+".address", "%q is not host:port, as \":443\" or \"127.0.0.1:9443\"", l.Address)
+	}
+	if len(l.Faces) == 0 {
+		m.Add(at+".faces", "is empty; this version has scep and status")
+	}
+	for j, f := range l.Faces {
+		if f != FaceSCEP && f != FaceStatus {
+			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is not part of this version, which has scep and status", f)
+		} else if slices.Index(l.Faces, f) != j {
+			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is listed twice", f)
+		}
+	}
+	switch {
+	case l.TLS.empty() && !l.PlainHTTP:
+		m.Add(at+".tls", "is missing; name certificate and key, or set plain_http: true if a proxy ends TLS")
+	case !l.TLS.empty() && l.PlainHTTP:
+		m.Add(at+".plain_http", "contradicts tls; remove one of them")
+	case !l.TLS.empty():
+		l.TLS.validate(at+".tls", m)
+	}
+}
+
+// validate wants both files.
+func (p *KeyPair) validate(at string, m *mistakes) {
+	if p == nil || p.Certificate == "" {
+		m.Add(at+".certificate", "is missing; name a PEM file")
+	}
+	if p == nil || p.Key == "" {
+		m.Add(at+".key", "is missing; name a PEM file")
+	}
+}
+
+func (l Limits) validate(m *mistakes) {
+	if l.HeaderBytes < 66<<10 {
+		m.Add("limits.header_bytes", "%d is too small for a PKIOperation by GET, want 67584 or more", l.HeaderBytes)
+	}
+	if l.BodyBytes < 64<<10 {
+		m.Add("limits.body_bytes", "%d is too small for a PKIOperation, want 65536 or more", l.BodyBytes)
+	}
+	for _, n := range []struct {
+		key   string
+		value int
+	}{
+		{"concurrent", l.Concurrent}, {"connections", l.Connections}, {"failures_per_minute", l.FailuresPerMinute},
+	} {
+		if n.value < 1 {
+			m.Add("limits."+n.key, "must be 1 or more")
+		}
+	}
+	positive(m, "limits.read_header_timeout", l.ReadHeaderTimeout)
+	positive(m, "limits.read_timeout", l.ReadTimeout)
+	positive(m, "limits.write_timeout", l.WriteTimeout)
+	positive(m, "limits.idle_timeout", l.IdleTimeout)
+}
+
+func (l Log) validate(m *mistakes) {
+	oneOf(m, "log.level", l.Level, "debug", "info", "warn", "error")
+	oneOf(m, "log.format", l.Format, "json", "console")
+}
+
+// uniqueNames wants a usable name in every element of a list, and no two equal.
+func uniqueNames[T any](m *mistakes, list string, items []T, name func(T) string) {
+	seen := map[string]int{}
+	for i, item := range items {
+		n := name(item)
+		at := fmt.Sprintf("%s[%d].name", list, i)
+		if !plainName(n) {
+			m.Add(at, "%q is no name; use 1 to 64 of a-z, 0-9, '-' and '_'", n)
+			continue
+		}
+		if first, taken := seen[n]; taken {
+			m.Add(at, "%q is the name of %s[%d] already", n, list, first)
+			continue
+		}
+		seen[n] = i
+	}
+}
+
+// plainName keeps names fit for a metric's label, a file name and a command line.
+func plainName(s string) bool {
+	return len(s) >= 1 && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+}
+
+func oneOf(m *mistakes, at, got string, want ...string) {
+	if !slices.Contains(want, got) {
+		m.Add(at, "%q is unknown, want one of %s", got, strings.Join(want, ", "))
+	}
+}
+
+func positive(m *mistakes, at string, d time.Duration) {
+	if d <= 0 {
+		m.Add(at, "must be longer than 0s")
+	}
+}
+
+// httpsURL wants an absolute https address; plain HTTP passes for loopback
+// only, where simulators live.
+func httpsURL(m *mistakes, at, s string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil:
+		m.Add(at, "%q is no address, want one as https://host/", s)
+	case u.Scheme == "http" && loopback(u.Hostname()):
+	case u.Scheme != "https":
+		m.Add(at, "%q does not begin with https://", s)
+	}
+}
+
+// loopback reports whether a host never leaves this machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

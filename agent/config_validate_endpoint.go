@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// challengeLife is how long an Intune challenge lives at the least: what is
+// withheld longer can no longer be asked for.
+const challengeLife = time.Hour
+
+func (c *Config) validateEndpoints(m *mistakes) {
+	if len(c.Endpoints) == 0 {
+		m.Add("endpoints", "is empty; without an endpoint no device can enrol")
+	}
+	uniqueNames(m, "endpoints", c.Endpoints, func(e Endpoint) string { return e.Name })
+	paths := map[string]int{}
+	for i := range c.Endpoints {
+		e := &c.Endpoints[i]
+		at := fmt.Sprintf("endpoints[%d]", i)
+		e.validate(at, m)
+		c.validateReferences(e, at, m)
+		key := strings.ToLower(e.Path)
+		if first, taken := paths[key]; taken && key != "" {
+			m.Add(at+".path", "%q is the path of endpoints[%d] already (case does not matter)", e.Path, first)
+		} else {
+			paths[key] = i
+		}
+	}
+}
+
+func (e *Endpoint) validate(at string, m *mistakes) {
+	if !strings.HasPrefix(e.Path, "/") || len(e.Path) < 2 || strings.HasSuffix(e.Path, "/") ||
+		strings.ContainsAny(e.Path, "?#{}% ") || strings.Contains(e.Path, "//") || strings.Contains(e.Path, "/.") {
+		m.Add(at+".path", "%q is no path, want one as /certsrv/mscep/mscep.dll or /scep/corp", e.Path)
+	}
+	e.Policy.validate(at+".policy", m)
+	e.RA.validate(at+".ra", m)
+	positive(m, at+".answer_within", e.AnswerWithin)
+	positive(m, at+".withhold_for", e.WithholdFor)
+	positive(m, at+".replay_window", e.ReplayWindow)
+	positive(m, at+".pending_for", e.PendingFor)
+	if e.Policy.Intune != nil && e.WithholdFor > challengeLife {
+		m.Add(at+".withhold_for", "%s is longer than the life of a challenge (1h)", e.WithholdFor)
+	}
+	if e.Renewal.Grace < 0 {
+		m.Add(at+".renewal.grace", "must not be negative")
+	}
+	validateEKU(m, at+".allow.eku", e.Allow.EKU)
+	if e.Allow.MinRSABits < 2048 {
+		m.Add(at+".allow.min_rsa_bits", "%d is weak, want 2048 or more", e.Allow.MinRSABits)
+	}
+	if e.Allow.MaxRSABits > 8192 || e.Allow.MaxRSABits < e.Allow.MinRSABits {
+		m.Add(at+".allow.max_rsa_bits", "%d is not between min_rsa_bits and 8192", e.Allow.MaxRSABits)
+	}
+	if e.Allow.MaxValidity < 0 {
+		m.Add(at+".allow.max_validity", "must not be negative")
+	}
+	oneOf(m, at+".sid.extension", e.SID.Extension, "refuse", "strip")
+	oneOf(m, at+".sid.uri", e.SID.URI, "keep_if_validated", "refuse")
+}
+
+func (p Policy) validate(at string, m *mistakes) {
+	switch {
+	case p.Intune != nil && p.Static != nil:
+		m.Add(at, "has intune and static; each endpoint has exactly one policy")
+	case p.Intune == nil && p.Static == nil:
+		m.Add(at, "is missing; use intune: {tenant: …}, or static for a laboratory")
+	case p.Static != nil:
+		p.Static.Challenge.validate(at+".static.challenge", m)
+		if !p.Static.AllowStaticChallenge {
+			m.Add(at+".static.allow_static_challenge", "must be true: one secret for all devices is unsafe, say that you want it")
+		}
+	}
+}
+
+func (r RA) validate(at string, m *mistakes) {
+	r.Signing.validate(at+".signing", m)
+	switch r.Shape {
+	case ShapeSplit:
+		r.Encryption.validate(at+".encryption", m)
+	case ShapeCombined:
+		if !r.Encryption.empty() {
+			m.Add(at+".encryption", "is not used in the combined shape; remove it")
+		}
+	default:
+		oneOf(m, at+".shape", r.Shape, ShapeSplit, ShapeCombined)
+	}
+	if !r.Signing.empty() && !r.Encryption.empty() && r.Signing.Key == r.Encryption.Key && r.Shape == ShapeSplit {
+		m.Add(at+".encryption.key", "is the signing key; use two keys, or the combined shape")
+	}
+}
+
+// validateReferences looks up what an endpoint names elsewhere in the tree.
+func (c *Config) validateReferences(e *Endpoint, at string, m *mistakes) {
+	if p := e.Policy.Intune; p != nil && !slices.ContainsFunc(c.Tenants, func(t Tenant) bool { return t.Name == p.Tenant }) {
+		m.Add(at+".policy.intune.tenant", "%q is no name in tenants", p.Tenant)
+	}
+	if e.AnswerWithin >= c.Limits.WriteTimeout && c.Limits.WriteTimeout > 0 {
+		m.Add(at+".answer_within", "%s is not shorter than limits.write_timeout (%s)", e.AnswerWithin, c.Limits.WriteTimeout)
+	}
+	i := slices.IndexFunc(c.CAs, func(a CA) bool { return a.Name == e.CA })
+	if i < 0 {
+		m.Add(at+".ca", "%q is no name in cas", e.CA)
+		return
+	}
+	embedded := c.CAs[i].Embedded
+	if embedded == nil {
+		return
+	}
+	profiles := embedded.profileNames()
+	for _, t := range []struct{ key, name string }{
+		{"signature", e.Templates.Signature}, {"encryption", e.Templates.Encryption}, {"general", e.Templates.General},
+	} {
+		if t.name != "" && !slices.Contains(profiles, t.name) {
+			m.Add(at+".templates."+t.key, "%q is no profile of cas[%d], which has %s", t.name, i, strings.Join(profiles, ", "))
+		}
+	}
+	for _, own := range []KeyPair{e.RA.Signing, e.RA.Encryption} {
+		if own.Key != "" && own.Key == embedded.Key {
+			m.Add(at+".ra", "uses the CA's key; make a key of its own, or decrypting for strangers endangers the CA")
+		}
+	}
+}
+
+// profileNames lists what an embedded CA can issue.
+func (e *EmbeddedCA) profileNames() []string {
+	if len(e.Profiles) == 0 {
+		return []string{DefaultProfile().Name}
+	}
+	names := make([]string, len(e.Profiles))
+	for i, p := range e.Profiles {
+		names[i] = p.Name
+	}
+	return names
+}

@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func (c *Config) validateTenants(m *mistakes) {
+	uniqueNames(m, "tenants", c.Tenants, func(t Tenant) string { return t.Name })
+	for i, t := range c.Tenants {
+		t.validate(fmt.Sprintf("tenants[%d]", i), m)
+	}
+}
+
+func (t Tenant) validate(at string, m *mistakes) {
+	if t.TenantID == "" {
+		m.Add(at+".tenant_id", "is missing; the Entra admin centre shows it under Overview")
+	}
+	if t.ClientID == "" {
+		m.Add(at+".client_id", "is missing; it is the app registration's application (client) ID")
+	}
+	oneOf(m, at+".cloud", t.Cloud, "public", "usgov", "dod", "china", "custom")
+	t.Credential.validate(at+".credential", m)
+	for _, u := range []struct{ key, value string }{
+		{"authority", t.URLs.Authority}, {"graph", t.URLs.Graph}, {"resource", t.URLs.Resource},
+	} {
+		if u.value != "" {
+			httpsURL(m, at+".urls."+u.key, u.value)
+		} else if t.Cloud == "custom" {
+			m.Add(at+".urls."+u.key, "is missing; cloud: custom has no addresses of its own")
+		}
+	}
+	if t.Cloud == "china" && t.URLs.Resource == "" {
+		m.Add(at+".urls.resource", "is missing; no address of Intune in this cloud is published, ask the operator of the cloud")
+	}
+	t.Proxy.validate(at+".proxy", m)
+	positive(m, at+".timeouts.token", t.Timeouts.Token)
+	positive(m, at+".timeouts.discovery", t.Timeouts.Discovery)
+	positive(m, at+".timeouts.validate", t.Timeouts.Validate)
+	positive(m, at+".timeouts.notify", t.Timeouts.Notify)
+}
+
+func (c Credential) validate(at string, m *mistakes) {
+	pair := KeyPair{Certificate: c.Certificate, Key: c.Key}
+	switch {
+	case pair.empty() && c.Secret == nil:
+		m.Add(at, "is missing; name certificate and key, or a secret")
+	case !pair.empty() && c.Secret != nil:
+		m.Add(at, "has a certificate and a secret; remove one of them")
+	case c.Secret != nil:
+		c.Secret.validate(at+".secret", m)
+	default:
+		pair.validate(at, m)
+	}
+}
+
+func (r SecretRef) validate(at string, m *mistakes) {
+	if (r.File == "") == (r.Env == "") {
+		m.Add(at, "needs either file or env, as {file: secrets/name}; a secret never stands in this file")
+	}
+}
+
+func (p *Proxy) validate(at string, m *mistakes) {
+	if p == nil {
+		return
+	}
+	u, err := url.Parse(p.URL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		m.Add(at+".url", "is no address, want one as http://proxy.corp.example:8080")
+	case u.User != nil:
+		m.Add(at+".url", "holds a user; use the keys user and password")
+	}
+	if (p.User == "") != (p.Password == nil) {
+		m.Add(at+".password", "user and password go together")
+	} else if p.Password != nil {
+		p.Password.validate(at+".password", m)
+	}
+}
+
+func (c *Config) validateCAs(m *mistakes) {
+	if len(c.CAs) == 0 {
+		m.Add("cas", "is empty; without a CA nothing can be issued")
+	}
+	uniqueNames(m, "cas", c.CAs, func(a CA) string { return a.Name })
+	for i, a := range c.CAs {
+		at := fmt.Sprintf("cas[%d]", i)
+		if a.Embedded == nil {
+			m.Add(at, "names no kind of CA; this version has embedded: {certificate: …, key: …}")
+			continue
+		}
+		a.Embedded.validate(at+".embedded", m)
+	}
+}
+
+func (e *EmbeddedCA) validate(at string, m *mistakes) {
+	(&KeyPair{Certificate: e.Certificate, Key: e.Key}).validate(at, m)
+	uniqueNames(m, at+".profiles", e.Profiles, func(p Profile) string { return p.Name })
+	for i, p := range e.Profiles {
+		here := fmt.Sprintf("%s.profiles[%d]", at, i)
+		positive(m, here+".validity", p.Validity)
+		validateEKU(m, here+".eku", p.EKU)
+	}
+	if e.CRLURL != "" {
+		if u, err := url.Parse(e.CRLURL); err != nil || u.Scheme != "http" || u.Host == "" {
+			// RFC 5280, section 8: https would need the CRL to check its own server.
+			m.Add(at+".crl_url", "%q is no address that begins with http://", e.CRLURL)
+		}
+	}
+	if e.CRLLifetime < time.Hour {
+		m.Add(at+".crl_lifetime", "%s is too short, want 1h or more", e.CRLLifetime)
+	}
+	if e.Backdate < 0 || e.Backdate > 24*time.Hour {
+		m.Add(at+".backdate", "%s is not between 0s and 24h", e.Backdate)
+	}
+}
+
+// names of extended key usages that may stand in a file instead of an object identifier.
+var ekuNames = []string{"clientAuth", "serverAuth", "emailProtection", "ipsecIKE"}
+
+func validateEKU(m *mistakes, at string, list []string) {
+	if len(list) == 0 {
+		m.Add(at, "is empty; want some of %s, or object identifiers", strings.Join(ekuNames, ", "))
+	}
+	for i, e := range list {
+		here := fmt.Sprintf("%s[%d]", at, i)
+		switch {
+		case e == "2.5.29.37.0" || e == "1.3.6.1.4.1.311.20.2.1":
+			// anyExtendedKeyUsage and Certificate Request Agent: either would let
+			// a device act for others (scep-ndes M6).
+			m.Add(here, "%q is never given to a device", e)
+		case !slices.Contains(ekuNames, e) && !objectIdentifier(e):
+			m.Add(here, "%q is unknown, want one of %s, or an object identifier", e, strings.Join(ekuNames, ", "))
+		}
+	}
+}
+
+func objectIdentifier(s string) bool {
+	arcs := strings.Split(s, ".")
+	for _, arc := range arcs {
+		if _, err := strconv.ParseUint(arc, 10, 31); err != nil {
+			return false
+		}
+	}
+	return len(arcs) >= 3
+}

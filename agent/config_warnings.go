@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+)
+
+// Warnings names what the configuration permits although it is unsafe, one
+// sentence each with its key path. The service logs them at every start.
+func (c *Config) Warnings() []string {
+	var w []string
+	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
+	for i, l := range c.Listeners {
+		host, _, _ := net.SplitHostPort(l.Address)
+		if l.PlainHTTP && !loopback(host) {
+			warn("listeners[%d].plain_http: %q serves without TLS beyond this host", i, l.Name)
+		}
+		if l.Shows(FaceStatus) && l.Shows(FaceSCEP) && !loopback(host) {
+			warn("listeners[%d].faces: %q shows health and metrics to devices", i, l.Name)
+		}
+	}
+	for i, t := range c.Tenants {
+		if t.Credential.Secret != nil {
+			warn("tenants[%d].credential.secret: %q signs in with a client secret, which expires and can be copied; a certificate is safer", i, t.Name)
+		}
+		if t.Cloud == "custom" {
+			warn("tenants[%d].cloud: %q is asked at addresses of your own", i, t.Name)
+		}
+	}
+	for i, e := range c.Endpoints {
+		if e.Policy.Static != nil {
+			warn("endpoints[%d].policy.static.allow_static_challenge: whoever knows the secret of %q gets a certificate with any name", i, e.Name)
+		}
+		if e.Algorithms.LegacySHA1 {
+			warn("endpoints[%d].algorithms.legacy_sha1: %q accepts SHA-1", i, e.Name)
+		}
+		if e.Renewal.WithoutChallenge && e.Policy.Intune != nil {
+			warn("endpoints[%d].renewal.without_challenge: %q renews without asking Intune", i, e.Name)
+		}
+		if e.Renewal.Grace > 0 {
+			warn("endpoints[%d].renewal.grace: %q renews certificates that have expired", i, e.Name)
+		}
+	}
+	return w
+}
