@@ -1,0 +1,344 @@
+package enroll
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/failpoint"
+	"github.com/certconnector/certconnector/internal/pkcs10"
+)
+
+// errStop says that somebody else owns the entry now.
+var errStop = errors.New("entry is driven elsewhere")
+
+// work is one entry on its way, in the hands of one goroutine.
+type work struct {
+	*Registration
+	p     *Endpoint
+	entry journal.Entry
+	owned *journal.Owned
+	csr   *pkcs10.Request
+}
+
+// start drives an entry in the background; csr is nil when it must be opened.
+func (r *Registration) start(p *Endpoint, c journal.Claimed, csr *pkcs10.Request) {
+	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, csr: csr}
+	r.working.Go(func() { w.drive(r.workLife) })
+}
+
+// drive takes an entry as far as it goes now: steps 4 to 6. What it cannot
+// finish it leaves in the journal with the time to try again.
+func (w *work) drive(ctx context.Context) {
+	err := w.step(ctx)
+	if err != nil && !errors.Is(err, errStop) && !errors.Is(err, journal.ErrLost) {
+		// The entry stays as it is recorded; the settle worker takes it up
+		// when the lease ends.
+		w.log.Error("work on a request was interrupted", zap.Int64("entry", w.entry.ID),
+			zap.Stringer("state", w.entry.State), zap.Error(err))
+	}
+	w.hub.publish(w.entry)
+}
+
+func (w *work) step(ctx context.Context) error {
+	if err := w.openCSR(); err != nil {
+		return err
+	}
+	switch w.entry.State {
+	case journal.Verified:
+		if w.tooLate() {
+			return w.giveUpUnissued(ctx)
+		}
+		return w.submit(ctx)
+	case journal.Submitted, journal.Unknown:
+		return w.find(ctx)
+	case journal.Parked:
+		return w.collect(ctx)
+	case journal.Issued, journal.Withheld:
+		return w.abandonIfLate(ctx)
+	}
+	return nil
+}
+
+func (w *work) openCSR() error {
+	if w.csr != nil {
+		return nil
+	}
+	der, err := w.cfg.Sealer.Open(csrLabel, w.entry.SealedCSR)
+	if err != nil {
+		return fmt.Errorf("opening the recorded CSR (was the local key replaced?): %w", err)
+	}
+	w.csr, err = pkcs10.Parse(der)
+	return err
+}
+
+func (w *work) tooLate() bool { return !w.now().Before(w.entry.GiveUp) }
+
+// advance records a step of this entry.
+func (w *work) advance(ctx context.Context, s journal.Step) error {
+	s.Now = w.now()
+	e, err := w.cfg.Journal.Advance(ctx, w.owned, s)
+	if err != nil {
+		return fmt.Errorf("recording state %s: %w", s.To, err)
+	}
+	w.entry = e
+	return nil
+}
+
+// submit is step 4: Issue, recorded as submitted before the CA is called.
+func (w *work) submit(ctx context.Context) error {
+	now := w.now()
+	if err := w.advance(ctx, journal.Step{
+		To: journal.Submitted, NextAt: now.Add(lease), SubmittedAt: now, Lazy: w.p.SameStore, Resubmitted: w.entry.Resubmitted,
+	}); err != nil {
+		return err
+	}
+	failpoint.Hit("enroll.4.submitted")
+	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
+	defer cancel()
+	issued, err := w.p.CA.Issue(call, ca.Request{
+		CSR: w.csr, Template: w.entry.Template, Validity: w.csr.Validity, MaxValidity: w.entry.MaxValidity,
+	})
+	failpoint.Hit("enroll.4.issued")
+	return w.outcome(ctx, issued, err)
+}
+
+// find asks the CA what became of a submission before there is a second one.
+func (w *work) find(ctx context.Context) error {
+	finder, ok := w.p.CA.(ca.Finder)
+	if !ok {
+		return w.resubmitOnce(ctx)
+	}
+	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
+	defer cancel()
+	issued, err := finder.Find(call, ca.Query{
+		CSRDigest: w.entry.CSRDigest, KeyDigest: w.entry.CSRKey,
+		From: w.entry.SubmittedAt.Add(-clockSlack), To: w.now().Add(clockSlack),
+	})
+	if errors.Is(err, ca.ErrNotFound) {
+		if w.tooLate() {
+			return w.giveUpUnissued(ctx)
+		}
+		return w.submit(ctx)
+	}
+	if err != nil && isTransient(err) {
+		return w.tryLater(ctx, journal.Unknown, err)
+	}
+	return w.outcome(ctx, issued, err)
+}
+
+// resubmitOnce is what is left when a CA cannot be searched: one more
+// submission, and a line for whoever reconciles the CA's database.
+func (w *work) resubmitOnce(ctx context.Context) error {
+	w.audit.Warn("possible_orphan", append(auditFields(w.entry.Intent),
+		zap.Int64("entry", w.entry.ID), zap.Time("submitted_at", w.entry.SubmittedAt))...)
+	if w.entry.Resubmitted || w.tooLate() {
+		return w.fail(ctx, journal.Failure{
+			Rule: "outcome_unknown", FailInfo: int(badRequest), HResult: ca.HResultUnavailable,
+			Text: "the CA did not say what became of the request, and cannot be searched",
+		})
+	}
+	w.entry.Resubmitted = true
+	return w.submit(ctx)
+}
+
+// collect asks for the outcome of a parked request.
+func (w *work) collect(ctx context.Context) error {
+	collector, ok := w.p.CA.(ca.Collector)
+	if !ok {
+		return w.fail(ctx, journal.Failure{
+			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultFail,
+			Text: "the CA parked the request and offers no way to collect it",
+		})
+	}
+	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
+	defer cancel()
+	issued, err := collector.Collect(call, w.entry.CARequestID)
+	failpoint.Hit("enroll.4.collected")
+	switch {
+	case errors.Is(err, ca.ErrNotFound):
+		return w.fail(ctx, journal.Failure{
+			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultFail, Text: "the CA no longer knows the parked request",
+		})
+	case err != nil && isTransient(err):
+		return w.tryLater(ctx, journal.Parked, err)
+	}
+	return w.outcome(ctx, issued, err)
+}
+
+// isTransient reports whether a question may simply be asked again.
+func isTransient(err error) bool {
+	var pending *ca.Pending
+	var denied *ca.Denied
+	return !errors.As(err, &pending) && !errors.As(err, &denied)
+}
+
+// outcome records what a CA answered to Issue, Find or Collect.
+func (w *work) outcome(ctx context.Context, issued *ca.Issued, err error) error {
+	var pending *ca.Pending
+	var denied *ca.Denied
+	switch {
+	case err == nil:
+		return w.issued(ctx, issued)
+	case errors.As(err, &pending):
+		return w.parked(ctx, pending)
+	case errors.As(err, &denied):
+		return w.fail(ctx, journal.Failure{
+			Rule: "ca_denied", FailInfo: int(badRequest), HResult: denied.HResult, Text: denied.Text,
+		})
+	case errors.Is(err, ca.ErrUnavailable):
+		return w.tryLater(ctx, journal.Verified, err)
+	}
+	return w.tryLater(ctx, journal.Unknown, err)
+}
+
+// tryLater records why the entry stays and when it is due again.
+func (w *work) tryLater(ctx context.Context, to journal.State, why error) error {
+	attempts := w.entry.Attempts + 1
+	delay := w.cfg.Retries.Delay(attempts)
+	w.log.Warn("request waits for the CA", zap.Int64("entry", w.entry.ID), zap.String("ca", w.entry.CA),
+		zap.Stringer("state", to), zap.Int("attempt", attempts), zap.Duration("next_in", delay), zap.Error(why))
+	// The CA's answer counts even when this work is being cut off.
+	return w.advance(context.WithoutCancel(ctx), journal.Step{To: to, NextAt: w.now().Add(delay), Attempts: attempts})
+}
+
+// parked records that a person at the CA decides.
+func (w *work) parked(ctx context.Context, p *ca.Pending) error {
+	now := w.now()
+	s := journal.Step{To: journal.Parked, CARequestID: p.RequestID, Attempts: w.entry.Attempts + 1}
+	if w.entry.State != journal.Parked {
+		s.GiveUp = now.Add(w.p.ParkedFor)
+		w.auditEntry("parked at the CA", w.entry)
+	} else if w.tooLate() {
+		return w.fail(ctx, journal.Failure{
+			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultAdminDenied, Text: "nobody at the CA decided in time",
+		})
+	}
+	s.NextAt = now.Add(max(w.cfg.Retries.Delay(s.Attempts), collectAgain))
+	return w.advance(ctx, s)
+}
+
+// issued is step 5 and 6: Check, Record, Tell.
+func (w *work) issued(ctx context.Context, issued *ca.Issued) error {
+	// Whatever happens now, the certificate exists: recording it is not cut off.
+	ctx = context.WithoutCancel(ctx)
+	cert, now := issued.Certificate, w.now()
+	step := journal.Step{
+		To: journal.Released, Certificate: cert.Raw, Serial: serialText(cert), CARequestID: issued.RequestID, Lazy: false,
+	}
+	switch err := checkIssued(cert, w.csr, w.entry.MaxValidity, now); {
+	case err != nil:
+		return w.withholdForGood(ctx, step, err)
+	case w.entry.Notify:
+		step.To, step.Owe = journal.Issued, []journal.DebtKind{journal.OweSuccess}
+		deadline := w.entry.GiveUp
+		if w.entry.State == journal.Parked { // the person took the time, not the cloud
+			deadline = now.Add(w.p.WithholdFor)
+		}
+		step.GiveUp, step.NextAt, step.OweAt = deadline, deadline, now.Add(lease)
+	}
+	if err := w.advance(ctx, step); err != nil {
+		return err
+	}
+	w.auditEntry("certificate issued", w.entry)
+	failpoint.Hit("enroll.5.recorded")
+	if w.entry.State != journal.Issued {
+		return nil
+	}
+	if w.tooLate() {
+		return w.abandonIfLate(ctx)
+	}
+	e, err := w.cfg.Teller.Tell(ctx, w.entry.ID)
+	if err != nil {
+		return fmt.Errorf("telling the policy module: %w", err)
+	}
+	w.entry = e
+	return nil
+}
+
+// withholdForGood ends an entry whose certificate is not what was asked for:
+// it never leaves, is revoked, and someone should look at the CA.
+func (w *work) withholdForGood(ctx context.Context, step journal.Step, why error) error {
+	w.log.Error("the CA issued something else than was asked for; the certificate is withheld and will be revoked",
+		zap.Int64("entry", w.entry.ID), zap.String("ca", w.entry.CA), zap.String("serial", step.Serial), zap.Error(why))
+	step.To = journal.Failed
+	step.Failure = &journal.Failure{
+		Rule: "issued_certificate", FailInfo: int(badRequest), HResult: ca.HResultUnexpected, Text: why.Error(),
+	}
+	step.Owe = append(w.owedFailure(), journal.OweRevocation)
+	return w.finish(ctx, step)
+}
+
+// fail ends an entry without a certificate.
+func (w *work) fail(ctx context.Context, f journal.Failure) error {
+	return w.finish(ctx, journal.Step{To: journal.Failed, Failure: &f, Owe: w.owedFailure()})
+}
+
+// giveUpUnissued ends an entry whose device surely waits no more.
+func (w *work) giveUpUnissued(ctx context.Context) error {
+	return w.fail(ctx, journal.Failure{
+		Rule: "ca_unavailable", FailInfo: int(badRequest), HResult: ca.HResultUnavailable,
+		Text: "the CA could not be reached while the device waited",
+	})
+}
+
+func (w *work) owedFailure() []journal.DebtKind {
+	if !w.entry.Notify {
+		return nil
+	}
+	return []journal.DebtKind{journal.OweFailure}
+}
+
+func (w *work) finish(ctx context.Context, step journal.Step) error {
+	step.OweAt = w.now()
+	if err := w.advance(context.WithoutCancel(ctx), step); err != nil {
+		return err
+	}
+	w.auditEntry("request ended without a certificate for the device", w.entry)
+	w.cfg.Teller.Wake()
+	return nil
+}
+
+// abandonIfLate ends the withholding of a certificate that no device waits
+// for any more: it is revoked, and the module is told nothing more.
+func (w *work) abandonIfLate(ctx context.Context) error {
+	if !w.tooLate() {
+		// Due early, as after a restart: the outbox tells, this waits for the end.
+		return w.advance(ctx, journal.Step{To: journal.Withheld, NextAt: w.entry.GiveUp})
+	}
+	return w.finish(ctx, journal.Step{
+		To: journal.Abandoned, Owe: []journal.DebtKind{journal.OweRevocation},
+		Failure: &journal.Failure{
+			Rule: "withheld_too_long", FailInfo: int(badRequest), HResult: ca.HResultFail,
+			Text: "the notification was not accepted within withhold_for",
+		},
+	})
+}
+
+// serialText is a serial number as the cloud is told: upper-case hex of even
+// length (RFC 5280, section 4.1.2.2 makes it positive).
+func serialText(cert *x509.Certificate) string {
+	s := strings.ToUpper(cert.SerialNumber.Text(16))
+	if len(s)%2 == 1 {
+		s = "0" + s
+	}
+	return s
+}
+
+// wait sleeps until d has passed or something was woken.
+func (r *Registration) wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.wake:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,231 @@
+package enroll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/failpoint"
+	"github.com/certconnector/certconnector/policymodule"
+	"github.com/certconnector/certconnector/scep"
+)
+
+// csrLabel is the kind of record a sealed CSR is.
+const csrLabel = "csr"
+
+// lease is how long work on an entry is ours before the settle worker may
+// take it over: longer than any call to a CA takes.
+const lease = 3 * time.Minute
+
+// Enroll answers one SCEP request. An error means that nothing was stored and
+// the device should come again (HTTP 503).
+//
+// The steps of an enrolment, PKCSReq or RenewalReq:
+//
+//  0. Template: by the key usage of the CSR.
+//  1. Seen before? The same request gets the present state, never a second certificate.
+//  2. Ask the policy module, then our own rules.
+//  3. Begin: intent and challenge are recorded in one transaction.
+//  4. Issue, 5. Check and record, 6. Tell: see drive; they go on when the device hangs up.
+//  7. Answer: hold the exchange until the state changes or patience ends.
+func (p *Endpoint) Enroll(ctx context.Context, req *scep.Request) (*scep.Result, error) {
+	switch req.MessageType {
+	case scep.PKCSReq, scep.RenewalReq:
+	case scep.CertPoll:
+		return p.poll(ctx, req)
+	case scep.GetCert:
+		return p.getCert(ctx, req)
+	case scep.GetCRL:
+		return p.getCRL(ctx, req)
+	default:
+		return scep.Refuse(scep.BadRequest, "unsupported messageType"), nil
+	}
+
+	in := p.intent(req)
+	// The verdict is shared by identical requests in flight and outlives the
+	// device's connection: what the cloud was asked is then recorded.
+	v, err, _ := p.r.admitting.Do(flightKey(in), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.r.cfg.AskWithin)
+		defer cancel()
+		return p.admit(ctx, req, in)
+	})
+	if err != nil {
+		return nil, err
+	}
+	admitted := v.(*admission)
+	if admitted.refused != nil {
+		return admitted.refused, nil
+	}
+	w := admitted.watch.Swap(nil)
+	return p.answer(ctx, admitted.entry, w)
+}
+
+// admission is the outcome of steps 1 to 3: refused, or an entry that is
+// being worked on.
+type admission struct {
+	refused *scep.Result
+	entry   journal.Entry
+	// watch was set up before the work began; the first of the joined
+	// exchanges takes it and need not read the journal again.
+	watch atomic.Pointer[watch]
+}
+
+// flightKey tells identical requests from others.
+func flightKey(in journal.Intent) string {
+	return fmt.Sprintf("%s\x00%s\x00%s%s%s", in.Endpoint, in.TransactionID, in.SignerKey, in.SignerID, in.CSRDigest)
+}
+
+// intent describes the request for the journal, step 0 included.
+func (p *Endpoint) intent(req *scep.Request) journal.Intent {
+	now := p.r.now()
+	in := journal.Intent{
+		Endpoint: p.Name, Tenant: p.Tenant, TransactionID: req.TransactionID,
+		SignerKey: req.Signer.KeyDigest(), CSRDigest: req.CSR.Digest(), CSRKey: req.CSR.KeyDigest(), Names: req.CSR.NameDigest(),
+		CA: p.CAName, Template: p.Templates.choose(req.CSR), Subject: req.CSR.SubjectString(),
+		Since: now.Add(-p.ReplayWindow), Now: now, Lease: lease, GiveUp: now.Add(p.WithholdFor), Lazy: p.SameStore,
+	}
+	in.SignerID = signerID(req)
+	return in
+}
+
+// admit is steps 1 to 3 for one request.
+func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Intent) (*admission, error) {
+	// 1. Seen before?
+	switch e, err := p.r.cfg.Journal.Same(ctx, in); {
+	case err == nil:
+		return &admission{entry: e}, nil
+	case !errors.Is(err, journal.ErrNotFound):
+		return nil, fmt.Errorf("looking for an earlier request: %w", err)
+	}
+
+	// 2. Ask the policy module; our own rules come after its grant, so that
+	// the party that granted hears of a refusal of ours.
+	renewal, refusal, err := p.renewal(ctx, req)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("checking the signer of a renewal: %w", err)
+	case refusal != nil:
+		return p.refuse(in, *refusal), nil
+	}
+	decision, err := p.Module.Verify(ctx, policymodule.Request{
+		Endpoint: p.Name, TransactionID: req.TransactionID, CSR: req.CSR, Template: in.Template, Renewal: renewal,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("asking the policy module: %w", err)
+	}
+	if !decision.Granted {
+		return p.refuse(in, decision), nil
+	}
+	failpoint.Hit("enroll.2.asked")
+	in.ChallengeID, in.Notify, in.MaxValidity = decision.ChallengeID, decision.Notify, shorter(decision.MaxValidity, p.Rules.MaxValidity)
+	in.SealedCSR = p.r.cfg.Sealer.Seal(csrLabel, req.CSR.Raw)
+	if own := p.Rules.check(req, decision.VouchedNames); own != nil {
+		return p.recordRefusal(ctx, in, *own)
+	}
+
+	// 3. Begin: from here the work no longer hangs on this exchange.
+	e, owned, err := p.r.cfg.Journal.Begin(ctx, in)
+	switch {
+	case errors.Is(err, journal.ErrChallengeSpent):
+		return p.refuse(in, policymodule.Refuse(RuleChallengeUsed, policymodule.BadRequest, "the challenge was used for another request")), nil
+	case err != nil:
+		return nil, fmt.Errorf("recording the intent: %w", err)
+	}
+	failpoint.Hit("enroll.3.begun")
+	admitted := &admission{entry: e}
+	if owned != nil {
+		p.r.auditEntry("granted", e)
+		admitted.watch.Store(p.r.hub.watch(e.ID))
+		p.r.start(p, journal.Claimed{Entry: e, Owned: owned}, req.CSR)
+	}
+	return admitted, nil
+}
+
+// shorter returns the stricter of two caps, of which 0 is none.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// refuse answers a request of which nothing is recorded in the journal.
+func (p *Endpoint) refuse(in journal.Intent, d policymodule.Decision) *admission {
+	p.r.audit.Warn("request refused", append(auditFields(in),
+		zap.String("rule", string(d.Rule)), zap.Stringer("fail_info", scep.FailInfo(d.FailInfo)), zap.String("detail", d.Detail))...)
+	return &admission{refused: scep.Refuse(scep.FailInfo(d.FailInfo), d.Detail)}
+}
+
+// recordRefusal refuses a request that a module had granted: the challenge is
+// spent, and the module is owed the failure.
+func (p *Endpoint) recordRefusal(ctx context.Context, in journal.Intent, d policymodule.Decision) (*admission, error) {
+	in.Refused = &journal.Failure{
+		Rule: string(d.Rule), FailInfo: int(d.FailInfo), HResult: hresultRefused, Text: d.Detail,
+	}
+	in.Lazy = false
+	e, _, err := p.r.cfg.Journal.Begin(ctx, in)
+	switch {
+	case errors.Is(err, journal.ErrChallengeSpent):
+		return p.refuse(in, policymodule.Refuse(RuleChallengeUsed, policymodule.BadRequest, "the challenge was used for another request")), nil
+	case err != nil:
+		return nil, fmt.Errorf("recording a refusal: %w", err)
+	}
+	p.r.cfg.Teller.Wake()
+	p.r.auditEntry("refused after the module's grant", e)
+	return &admission{entry: e}, nil
+}
+
+// answer is step 7: it holds the exchange until the entry is settled, parked,
+// or AnswerWithin ends. A person decides about a parked request in minutes at
+// best, so holding for one would only keep connections busy.
+//
+// w is a watch that is older than the work on the entry, or nil.
+func (p *Endpoint) answer(ctx context.Context, e journal.Entry, w *watch) (*scep.Result, error) {
+	if w == nil {
+		if settled(e) {
+			return result(e), nil
+		}
+		w = p.r.hub.watch(e.ID)
+		var err error
+		if e, err = p.r.cfg.Journal.Entry(ctx, e.ID); err != nil {
+			p.r.hub.leave(w)
+			return nil, fmt.Errorf("reading the request's state: %w", err)
+		}
+	}
+	defer p.r.hub.leave(w)
+	patience := time.NewTimer(p.AnswerWithin)
+	defer patience.Stop()
+	for !settled(e) {
+		select {
+		case e = <-w.changed:
+			continue
+		case <-patience.C:
+		case <-ctx.Done():
+		case <-p.r.life.Done():
+		}
+		break
+	}
+	failpoint.Hit("enroll.7.answer")
+	return result(e), nil
+}
+
+// settled reports whether waiting longer cannot help this exchange.
+func settled(e journal.Entry) bool { return e.State.Final() || e.State == journal.Parked }
+
+// result says what a device is told of an entry.
+func result(e journal.Entry) *scep.Result {
+	switch e.State {
+	case journal.Released:
+		return &scep.Result{Status: scep.Success, Certificate: e.Certificate}
+	case journal.Failed:
+		return scep.Refuse(scep.FailInfo(e.Failure.FailInfo), e.Failure.Text)
+	case journal.Abandoned:
+		return scep.Refuse(scep.BadRequest, "the certificate was abandoned because the cloud did not accept its notification in time")
+	}
+	return &scep.Result{Status: scep.Pending}
+}

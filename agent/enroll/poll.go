@@ -1,0 +1,67 @@
+package enroll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/scep"
+)
+
+// collectAgain is how old the last news of a parked request must be before a
+// device's poll asks the CA again.
+const collectAgain = 10 * time.Second
+
+// poll answers a CertPoll: the newest entry of this transaction and signer
+// key. The issuer in the message is not compared, since Apple sends the RA's.
+func (p *Endpoint) poll(ctx context.Context, req *scep.Request) (*scep.Result, error) {
+	e, err := p.r.cfg.Journal.Newest(ctx, p.Name, req.TransactionID, req.Signer.KeyDigest())
+	switch {
+	case errors.Is(err, journal.ErrNotFound):
+		return scep.Refuse(scep.BadCertID, "no request of this transaction and key"), nil
+	case err != nil:
+		return nil, fmt.Errorf("looking for the polled request: %w", err)
+	}
+	if e.State == journal.Parked && p.r.now().Sub(e.UpdatedAt) > collectAgain {
+		p.r.Nudge(ctx, e.ID)
+	}
+	return p.answer(ctx, e, nil)
+}
+
+// getCert answers a GetCert by a holder of a certificate of this CA.
+func (p *Endpoint) getCert(ctx context.Context, req *scep.Request) (*scep.Result, error) {
+	checker, ok := p.CA.(ca.Checker)
+	if !ok {
+		return scep.Refuse(scep.BadCertID, "this CA keeps no certificates"), nil
+	}
+	if _, not, err := p.ours(ctx, req.Signer); err != nil || not != "" {
+		return scep.Refuse(scep.BadCertID, not), err
+	}
+	status, err := checker.Check(ctx, req.Serial)
+	switch {
+	case errors.Is(err, ca.ErrNotFound), err == nil && status.Certificate == nil:
+		return scep.Refuse(scep.BadCertID, "no such certificate"), nil
+	case err != nil:
+		return nil, fmt.Errorf("reading the certificate: %w", err)
+	}
+	return &scep.Result{Status: scep.Success, Certificate: status.Certificate.Raw}, nil
+}
+
+// getCRL answers a GetCRL with the CA's current list.
+func (p *Endpoint) getCRL(ctx context.Context, req *scep.Request) (*scep.Result, error) {
+	publisher, ok := p.CA.(ca.Publisher)
+	if !ok {
+		return scep.Refuse(scep.BadCertID, "this CA publishes no CRL here"), nil
+	}
+	if _, not, err := p.ours(ctx, req.Signer); err != nil || not != "" {
+		return scep.Refuse(scep.BadCertID, not), err
+	}
+	crl, err := publisher.CRL(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CRL: %w", err)
+	}
+	return &scep.Result{Status: scep.Success, CRL: crl}, nil
+}

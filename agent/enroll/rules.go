@@ -1,0 +1,177 @@
+package enroll
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/certconnector/certconnector/internal/pkcs10"
+	"github.com/certconnector/certconnector/policymodule"
+	"github.com/certconnector/certconnector/scep"
+)
+
+// Rules are the registration authority's own limits on what a device may ask
+// for, whoever vouches. Zero values are the safe defaults.
+type Rules struct {
+	MinRSABits   int                     // 0: 2048
+	MaxRSABits   int                     // 0: 8192
+	MaxValidity  time.Duration           // cap on a certificate's life; 0: the template's
+	LegacySHA1   bool                    // accept CSRs that are signed with SHA-1
+	ExtKeyUsages []asn1.ObjectIdentifier // what may be asked for; empty: anything that is not forbidden
+	StripSID     bool                    // let a requested SID extension pass; for a CA that never copies it
+	RefuseSIDURI bool                    // refuse a SID in a SAN URI even when the module vouched for it
+
+	// RenewalWithoutChallenge lets a certificate of this CA vouch instead of a
+	// challenge. RenewalNewKey then wants another key than the old one, and
+	// RenewalGrace lets a certificate vouch for so long after its end.
+	RenewalWithoutChallenge bool
+	RenewalNewKey           bool
+	RenewalGrace            time.Duration
+}
+
+// The names of the rules, as they stand in logs, metrics and the docs.
+const (
+	RuleKeyProof      policymodule.Reason = "key_proof"
+	RuleKeyType       policymodule.Reason = "key_type"
+	RuleKeySize       policymodule.Reason = "key_size"
+	RuleCSRDigest     policymodule.Reason = "csr_digest"
+	RuleExtension     policymodule.Reason = "extension_not_allowed"
+	RuleSID           policymodule.Reason = "sid_extension"
+	RuleSIDURI        policymodule.Reason = "sid_uri_not_vouched"
+	RuleCA            policymodule.Reason = "ca_certificate"
+	RuleKeyUsage      policymodule.Reason = "key_usage"
+	RuleExtKeyUsage   policymodule.Reason = "extended_key_usage"
+	RuleTemplate      policymodule.Reason = "device_chosen_template"
+	RuleRenewalSigner policymodule.Reason = "renewal_signer"
+	RuleRenewalNames  policymodule.Reason = "renewal_names"
+	RuleChallengeUsed policymodule.Reason = "challenge_used"
+)
+
+const (
+	defaultMinRSABits = 2048
+	defaultMaxRSABits = 8192
+	minRSAExponent    = 65537
+)
+
+var (
+	oidSAN              = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidTemplateName     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2}
+	oidTemplate         = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 7}
+	oidAppPolicies      = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 10}
+	oidSMIMECaps        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 15}
+	oidSID              = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 25, 2}
+	oidAnyPurpose       = asn1.ObjectIdentifier{2, 5, 29, 37, 0}
+	oidRequestAgent     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 1}
+)
+
+// requestable are the extensions a device may ask for; all others are refused
+// (default deny). What of them reaches the certificate the CA's template says.
+var requestable = []asn1.ObjectIdentifier{
+	oidSAN, oidKeyUsage, oidExtKeyUsage, oidBasicConstraints, oidSubjectKeyID, oidAppPolicies, oidSMIMECaps,
+}
+
+// sidURI begins a security identifier in a SAN URI (KB5014754).
+var sidURI = []byte("tag:microsoft.com,2022-09-14:sid:")
+
+// check applies the rules to a request that a module has granted. vouched
+// says that the module compared the names with what it expects.
+func (r Rules) check(req *scep.Request, vouched bool) *policymodule.Decision {
+	for _, rule := range []func(*scep.Request) *policymodule.Decision{
+		r.checkKey, r.checkDigest, r.checkExtensions, r.checkUsages,
+	} {
+		if d := rule(req); d != nil {
+			return d
+		}
+	}
+	if (!vouched || r.RefuseSIDURI) && bytes.Contains(bytes.ToLower(req.CSR.RawSAN), sidURI) {
+		return refuse(RuleSIDURI, policymodule.BadRequest, "a security identifier in a SAN URI needs a party that vouches for it")
+	}
+	return nil
+}
+
+func refuse(rule policymodule.Reason, info policymodule.FailInfo, detail string) *policymodule.Decision {
+	d := policymodule.Refuse(rule, info, detail)
+	return &d
+}
+
+// checkKey wants an RSA key of sane size: devices must be able to open the
+// reply, and RFC 8894 knows no way for other keys but a password.
+func (r Rules) checkKey(req *scep.Request) *policymodule.Decision {
+	key, ok := req.CSR.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return refuse(RuleKeyType, policymodule.BadAlg, "only RSA keys can be enrolled over SCEP")
+	}
+	least, most := r.MinRSABits, r.MaxRSABits
+	setDefault(&least, defaultMinRSABits)
+	setDefault(&most, defaultMaxRSABits)
+	if bits := key.N.BitLen(); bits < least || bits > most {
+		return refuse(RuleKeySize, policymodule.BadAlg, fmt.Sprintf("RSA key of %d bits, %d to %d are wanted", bits, least, most))
+	}
+	if key.E < minRSAExponent || key.E%2 == 0 {
+		return refuse(RuleKeySize, policymodule.BadAlg, "RSA public exponent below 65537 or even")
+	}
+	return nil
+}
+
+func (r Rules) checkDigest(req *scep.Request) *policymodule.Decision {
+	if req.CSR.DigestAlgorithm() == crypto.SHA1 && !r.LegacySHA1 {
+		return refuse(RuleCSRDigest, policymodule.BadAlg, "the CSR is signed with SHA-1; legacy_sha1 is off")
+	}
+	return nil
+}
+
+func (r Rules) checkExtensions(req *scep.Request) *policymodule.Decision {
+	for _, ext := range req.CSR.Extensions {
+		switch {
+		case ext.Id.Equal(oidSID) && r.StripSID:
+		case ext.Id.Equal(oidSID):
+			return refuse(RuleSID, policymodule.BadRequest, "the device asks for a security identifier extension (1.3.6.1.4.1.311.25.2)")
+		case ext.Id.Equal(oidTemplateName), ext.Id.Equal(oidTemplate):
+			return refuse(RuleTemplate, policymodule.BadRequest, "the device names a certificate template")
+		case !slices.ContainsFunc(requestable, ext.Id.Equal):
+			return refuse(RuleExtension, policymodule.BadRequest, "extension "+ext.Id.String()+" may not be asked for")
+		case ext.Id.Equal(oidBasicConstraints) && !saysEndEntity(ext.Value):
+			return refuse(RuleCA, policymodule.BadRequest, "the device asks for a CA certificate")
+		}
+	}
+	return nil
+}
+
+// saysEndEntity reads BasicConstraints; whatever is not plainly CA:FALSE is not.
+func saysEndEntity(der []byte) bool {
+	var bc struct {
+		CA      bool `asn1:"optional"`
+		PathLen int  `asn1:"optional,default:-1"`
+	}
+	rest, err := asn1.Unmarshal(der, &bc)
+	return err == nil && len(rest) == 0 && !bc.CA
+}
+
+func (r Rules) checkUsages(req *scep.Request) *policymodule.Decision {
+	if x509.KeyUsage(req.CSR.KeyUsage)&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
+		return refuse(RuleKeyUsage, policymodule.BadRequest, "the device asks for keyCertSign or cRLSign")
+	}
+	for _, eku := range req.CSR.ExtKeyUsage {
+		if eku.Equal(oidAnyPurpose) || eku.Equal(oidRequestAgent) {
+			return refuse(RuleExtKeyUsage, policymodule.BadRequest, "extended key usage "+eku.String()+" is never issued to a device")
+		}
+		if len(r.ExtKeyUsages) > 0 && !slices.ContainsFunc(r.ExtKeyUsages, eku.Equal) {
+			return refuse(RuleExtKeyUsage, policymodule.BadRequest, "extended key usage "+eku.String()+" is not in the endpoint's list")
+		}
+	}
+	return nil
+}
+
+// signedByCSRKey reports whether message and CSR were signed with one key.
+func signedByCSRKey(signer *scep.Signer, csr *pkcs10.Request) bool {
+	return bytes.Equal(signer.RawSubjectPublicKeyInfo, csr.RawSubjectPublicKeyInfo)
+}
