@@ -1,0 +1,141 @@
+package internal_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/certconnector/certconnector/"
+
+// levels is the one direction of imports: a package imports packages of lower
+// levels only. The longest prefix counts.
+var levels = map[string]int{
+	"cmd":                       5,
+	"agent":                     4,
+	"installer":                 4,
+	"agent/status":              3,
+	"agent/doctor":              3,
+	"agent/control":             3,
+	"agent/enroll":              2,
+	"agent/jobs":                2,
+	"agent/outbox":              2,
+	"agent/identity":            2,
+	"crp":                       2,
+	"agent/journal/journaltest": 2,
+	"ca/catest":                 2,
+	"ca/adcstest":               2,
+	"policymodule/moduletest":   2,
+	"intune/intunetest":         2,
+	"agent/journal/":            1,
+	"scep/scephttp":             1,
+	"scep/scepclient":           1,
+	"policymodule/":             1,
+	"crp/":                      1,
+	"intune":                    1,
+	"ca/":                       1,
+	"scep":                      0,
+	"ca":                        0,
+	"policymodule":              0,
+	"agent/journal":             0,
+	"internal":                  -1,
+}
+
+func level(t *testing.T, pkg string) int {
+	for p := pkg; p != "."; p = filepath.Dir(p) {
+		if l, ok := levels[p]; ok {
+			return l
+		}
+		if l, ok := levels[filepath.Dir(p)+"/"]; ok {
+			return l
+		}
+	}
+	t.Fatalf("package %s has no level: put it into ARCHITECTURE.md and into this table", pkg)
+	return 0
+}
+
+// neighbours meet in agent/enroll and agent/jobs, never in each other.
+var neighbours = []string{"scep", "intune", "ca"}
+
+func neighbour(pkg string) string {
+	for _, n := range neighbours {
+		if pkg == n || strings.HasPrefix(pkg, n+"/") {
+			return n
+		}
+	}
+	return ""
+}
+
+// importers names the only package that may import a third-party module.
+// Test files may import what they like.
+var importers = map[string]string{
+	"github.com/kardianos/service":                               "internal/osservice",
+	"github.com/Azure/azure-sdk-for-go":                          "intune",
+	"github.com/smallstep/pkcs7":                                 "scep/scepclient",
+	"github.com/spf13/viper":                                     "internal/configfile",
+	"modernc.org/sqlite":                                         "agent/journal/sqlite",
+	"github.com/micromdm/scep":                                   "tests only",
+	"github.com/zmap/zlint":                                      "tests only",
+	"github.com/rogpeppe/go-internal":                            "tests only",
+	"github.com/AzureAD/microsoft-authentication-library-for-go": "tests only",
+	"go.uber.org/goleak":                                         "tests only",
+}
+
+func TestImportsGoDown(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		files++
+		rel, err := filepath.Rel("..", filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		isTest := strings.HasSuffix(path, "_test.go")
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			checkImport(t, path, filepath.ToSlash(rel), imported, isTest)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 50 {
+		t.Fatalf("only %d Go files were read: is the walk still over the whole module?", files)
+	}
+}
+
+func checkImport(t *testing.T, path, from, imported string, isTest bool) {
+	to, ours := strings.CutPrefix(imported, module)
+	if !ours {
+		for prefix, only := range importers {
+			if !isTest && (imported == prefix || strings.HasPrefix(imported, prefix+"/")) && from != only {
+				t.Errorf("%s imports %s, which is for %s", path, imported, only)
+			}
+		}
+		return
+	}
+	if isTest { // tests may drive their package with whatever stands above it
+		return
+	}
+	lf, lt := level(t, from), level(t, to)
+	if lt > lf || (lt == lf && lf >= 0 && lf < 5) {
+		t.Errorf("%s (level %d) imports %s (level %d): imports go down only", path, lf, to, lt)
+	}
+	if a, b := neighbour(from), neighbour(to); a != "" && b != "" && a != b {
+		t.Errorf("%s imports %s: scep, intune and ca know nothing of each other", path, to)
+	}
+}
