@@ -13,7 +13,12 @@ import (
 // AddCertificate may return before the row is on disk. The row is on disk
 // before any later durable write of the same database, and no certificate
 // leaves before one: a certificate whose row a power failure took has never
-// left the process. All other writes are durable on return.
+// left the process. All other writes are durable on return. A read sees what
+// was written before it through the same Register, on disk or not.
+//
+// A failed write that wraps ErrUnavailable surely left nothing behind; after
+// any other error the row may be there. A serial number that is taken is
+// ErrForbidden.
 //
 // Implementations are safe for concurrent use. Names that are not known are
 // ErrNotFound.
@@ -30,6 +35,8 @@ type Register interface {
 	NextCRLNumber(ctx context.Context, ca string) (int64, error)
 
 	// ParkRequest stores a request for a person's decision and returns its ID.
+	// One with the same CSR digest that waits or is approved keeps its ID:
+	// parked twice is parked once.
 	ParkRequest(ctx context.Context, ca string, r ParkedRequest) (string, error)
 	Request(ctx context.Context, ca, id string) (ParkedRequest, error)
 	// DecideRequest turns a parked request into approved or denied; one that
@@ -37,7 +44,17 @@ type Register interface {
 	DecideRequest(ctx context.Context, ca, id string, decision ParkedState, why string) error
 	// CompleteRequest links an approved request with its certificate; like
 	// AddCertificate, which it includes, it may return before the row is on disk.
+	// Only one call succeeds for a request: whoever comes second, or to a
+	// request that is not approved, gets ErrForbidden and changes nothing.
 	CompleteRequest(ctx context.Context, ca, id string, c RegisteredCertificate) error
+}
+
+// RequestFinder is what a Register can do besides, found by a type assertion:
+// it finds the newest parked request of a CSR, in any state, parked since
+// from. Without it Find does not see parked requests, and the next Issue
+// returns their ID.
+type RequestFinder interface {
+	FindRequest(ctx context.Context, ca string, csrDigest [32]byte, from time.Time) (ParkedRequest, error)
 }
 
 // RegisteredCertificate is one row of the register.

@@ -1,0 +1,203 @@
+// Package embedded is a certificate authority in the process: keys, profiles,
+// serial numbers, parked requests and revocation lists. What it must not
+// forget is in a ca.Register; its key is any crypto.Signer, so that a TPM or
+// an HSM can take the place of the file.
+//
+// A certificate is read back and compared with what was asked for before the
+// key is used, and is in the register before Issue returns it.
+package embedded
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/secret"
+)
+
+// Config describes a CA to open. Key and certificate come from Dir, as Create
+// left them there, or from Key and Chain.
+type Config struct {
+	Name string // under which the register knows this CA; required
+
+	Dir   string              // folder with KeyFile and ChainFile
+	Key   crypto.Signer       // instead of Dir: a key that lives elsewhere
+	Chain []*x509.Certificate // with Key: this CA's certificate, then its issuers up to the root
+
+	// Profiles are what this CA issues; the first is the default, which a
+	// request without a template gets. Empty: one profile "default" with the
+	// defaults of Profile.
+	Profiles []Profile
+
+	Register ca.Register      // required
+	Sealer   *secret.Sealer   // seals parked requests; required if a profile wants approval
+	Clock    func() time.Time // nil: time.Now
+
+	CRLValidity time.Duration // life of a revocation list; 0: 7 days
+	CRLURLs     []string      // written into certificates as distribution points
+	OCSPURLs    []string      // written into certificates as OCSP responders
+	IssuerURLs  []string      // written into certificates as places of the CA certificate
+}
+
+// defaultCRLValidity is that of a Microsoft CA.
+const defaultCRLValidity = 7 * 24 * time.Hour
+
+// CA is an open certificate authority. It is safe for concurrent use.
+type CA struct {
+	name     string
+	key      crypto.Signer
+	cert     *x509.Certificate
+	chain    []*x509.Certificate
+	alg      signatureAlgorithm
+	fixed    fixedParts
+	profiles map[string]*profile
+	standard *profile // for requests without a template
+	register ca.Register
+	sealer   *secret.Sealer
+	clock    func() time.Time
+
+	collecting keyedMutex // by request ID: one Collect at a time signs
+
+	crlValidity time.Duration
+	crlMu       sync.Mutex // guards crl; held while a list is made, so that one is made at a time
+	crl         *cachedCRL
+}
+
+var (
+	_ ca.Authority = (*CA)(nil)
+	_ ca.Revoker   = (*CA)(nil)
+	_ ca.Collector = (*CA)(nil)
+	_ ca.Finder    = (*CA)(nil)
+	_ ca.Checker   = (*CA)(nil)
+	_ ca.Publisher = (*CA)(nil)
+	_ ca.Approver  = (*CA)(nil)
+)
+
+// Open opens a CA that Create made, or whose key lives elsewhere. It never
+// makes one: a mistyped folder is an error, not an empty CA. All mistakes of
+// the profiles are reported at once.
+func Open(cfg Config) (*CA, error) {
+	if cfg.Name == "" || cfg.Register == nil {
+		return nil, errors.New("embedded CA needs a name and a register")
+	}
+	key, chain, err := cfg.identity()
+	if err != nil {
+		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
+	}
+	alg, err := checkIdentity(key, chain)
+	if err != nil {
+		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
+	}
+	c := &CA{
+		name: cfg.Name, key: key, cert: chain[0], chain: chain, alg: alg,
+		register: cfg.Register, sealer: cfg.Sealer, clock: cfg.Clock, crlValidity: cfg.CRLValidity,
+	}
+	if c.clock == nil {
+		c.clock = time.Now
+	}
+	if c.crlValidity <= 0 {
+		c.crlValidity = defaultCRLValidity
+	}
+	if c.profiles, c.standard, err = readProfiles(cfg.Profiles, cfg.Sealer != nil); err != nil {
+		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
+	}
+	if c.fixed, err = newFixedParts(c.cert, alg, cfg); err != nil {
+		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
+	}
+	return c, nil
+}
+
+// identity returns key and chain from wherever the configuration has them.
+func (cfg Config) identity() (crypto.Signer, []*x509.Certificate, error) {
+	switch {
+	case cfg.Dir != "" && cfg.Key != nil:
+		return nil, nil, errors.New("give a folder or a key, not both")
+	case cfg.Dir != "":
+		return loadIdentity(cfg.Dir)
+	case cfg.Key != nil && len(cfg.Chain) > 0:
+		return cfg.Key, slices.Clone(cfg.Chain), nil
+	}
+	return nil, nil, errors.New("no folder, and no key with its certificate")
+}
+
+// checkIdentity refuses a key that is not the certificate's, a certificate
+// that may not issue, and a chain that is none.
+func checkIdentity(key crypto.Signer, chain []*x509.Certificate) (signatureAlgorithm, error) {
+	cert := chain[0]
+	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !pub.Equal(key.Public()) {
+		return signatureAlgorithm{}, errors.New("the key does not belong to the CA certificate")
+	}
+	if !cert.BasicConstraintsValid || !cert.IsCA {
+		return signatureAlgorithm{}, errors.New("the certificate is not one of a CA (basicConstraints)")
+	}
+	if need := x509.KeyUsageCertSign | x509.KeyUsageCRLSign; cert.KeyUsage&need != need {
+		return signatureAlgorithm{}, errors.New("the CA certificate may not sign certificates and revocation lists (keyUsage)")
+	}
+	if len(cert.SubjectKeyId) == 0 {
+		return signatureAlgorithm{}, errors.New("the CA certificate has no subjectKeyIdentifier for others to refer to")
+	}
+	for i, issuer := range chain[1:] {
+		if err := chain[i].CheckSignatureFrom(issuer); err != nil {
+			return signatureAlgorithm{}, fmt.Errorf("certificate %d of the chain was not issued by the next: %v", i+1, err)
+		}
+	}
+	return algorithmFor(key.Public())
+}
+
+// Chain returns the CA's certificate, then its issuers up to the root.
+func (c *CA) Chain(context.Context) ([]*x509.Certificate, error) {
+	return slices.Clone(c.chain), nil
+}
+
+// Profiles returns the names of the profiles, sorted.
+func (c *CA) Profiles() []string {
+	names := make([]string, 0, len(c.profiles))
+	for _, p := range c.profiles {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// keyedMutex is one lock a name; a name that nobody holds costs nothing.
+type keyedMutex struct {
+	mu   sync.Mutex
+	held map[string]*heldName
+}
+
+type heldName struct {
+	sync.Mutex
+	users int
+}
+
+// lock waits for the name and returns how to let it go.
+func (k *keyedMutex) lock(name string) (unlock func()) {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = make(map[string]*heldName)
+	}
+	h := k.held[name]
+	if h == nil {
+		h = &heldName{}
+		k.held[name] = h
+	}
+	h.users++
+	k.mu.Unlock()
+
+	h.Lock()
+	return func() {
+		h.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if h.users--; h.users == 0 {
+			delete(k.held, name)
+		}
+	}
+}
