@@ -111,13 +111,11 @@ func (r *Register) write(ctx context.Context, kind string, durable bool, change 
 	if isBroken && !b.persist {
 		return b.err
 	}
-	next := r.seen.clone()
-	if err := change(&next); err != nil {
+	if err := change(&r.seen); err != nil { // checks first, then changes: all or nothing
 		return err
 	}
-	r.seen = next
 	if durable {
-		r.disk = next.clone()
+		r.disk = r.seen.clone()
 	}
 	return b.err
 }
