@@ -1,4 +1,3 @@
-// Package configfile reads a configuration file into a tree of structs.
 package configfile
 
 import (

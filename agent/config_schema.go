@@ -1,0 +1,18 @@
+package agent
+
+import (
+	"embed"
+
+	"github.com/certconnector/certconnector/internal/configfile"
+)
+
+// configSources are the files that declare Config: their comments describe
+// the keys in the JSON Schema.
+//
+//go:embed config.go config_listener.go config_tenant.go config_secret.go config_ca.go config_endpoint.go
+var configSources embed.FS
+
+// ConfigSchema returns the JSON Schema of the configuration file.
+func ConfigSchema() ([]byte, error) {
+	return configfile.Schema("certconnector configuration", Defaults(), configSources)
+}
