@@ -1,0 +1,164 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/certconnector/certconnector/agent/journal"
+)
+
+// Begin implements journal.Entries.
+func (j *Journal) Begin(ctx context.Context, in journal.Intent) (journal.Entry, *journal.Owned, error) {
+	var (
+		e     journal.Entry
+		owned *journal.Owned
+	)
+	m := durable
+	if in.Lazy {
+		m = lazy
+	}
+	err := j.do(ctx, m, func(c *conn) (bool, error) {
+		id, spent, err := same(c, &in)
+		if err != nil {
+			return false, err
+		}
+		if id != 0 {
+			r, err := load(c, id)
+			e = r.Entry
+			return false, err
+		}
+		if spent {
+			return false, journal.ErrChallengeSpent
+		}
+		e, err = insert(c, &in)
+		if err == nil {
+			owned = &journal.Owned{Entry: e.ID, Token: firstToken}
+		}
+		return true, err
+	})
+	if err != nil {
+		return journal.Entry{}, nil, err
+	}
+	return e, owned, nil
+}
+
+// firstToken is the token of an entry that nobody claimed since Begin; the
+// statement insertEntry writes it.
+const firstToken = 1
+
+// Same implements journal.Entries.
+func (j *Journal) Same(ctx context.Context, in journal.Intent) (journal.Entry, error) {
+	return j.read(ctx, func(c *conn) (row, error) {
+		id, _, err := same(c, &in)
+		if err != nil {
+			return row{}, err
+		}
+		if id == 0 {
+			return row{}, journal.ErrNotFound
+		}
+		return load(c, id)
+	})
+}
+
+// same looks for an entry that is the same request as in, the newest first. It
+// also tells whether the challenge belongs to some other entry.
+func same(c *conn, in *journal.Intent) (id int64, spent bool, err error) {
+	since := nanos(in.Since)
+	s, err := c.use(entriesByRequest)
+	if err != nil {
+		return 0, false, err
+	}
+	s.int(requestKey(in.Endpoint, in.TransactionID, &in.SignerKey)).text(in.Endpoint).text(in.TransactionID).blob(in.SignerKey[:])
+	for {
+		found, err := s.step()
+		if err != nil {
+			return 0, false, err
+		}
+		if !found {
+			break
+		}
+		id, at := s.colInt(), s.colInt()
+		if at < since {
+			continue
+		}
+		repeated := bytes.Equal(s.raw(), in.SignerID[:])
+		repeated = bytes.Equal(s.raw(), in.CSRDigest[:]) && repeated
+		resigned := bytes.Equal(s.raw(), in.CSRKey[:])
+		resigned = bytes.Equal(s.raw(), in.Names[:]) && resigned
+		resigned = s.colText() == in.ChallengeID && resigned
+		if repeated || resigned {
+			s.reset()
+			return id, false, nil
+		}
+	}
+	if in.ChallengeID == "" {
+		return 0, false, nil
+	}
+	return sameChallenge(c, in, since)
+}
+
+// sameChallenge looks for the entry that spent in's challenge: the same
+// request under any transaction ID when endpoint, key and names are equal.
+func sameChallenge(c *conn, in *journal.Intent, since int64) (id int64, spent bool, err error) {
+	s, err := c.use(entryByChallenge)
+	if err != nil {
+		return 0, false, err
+	}
+	found, err := s.int(challengeKey(in.ChallengeID)).text(in.ChallengeID).step()
+	if err != nil || !found {
+		return 0, false, err
+	}
+	defer s.reset()
+	id, at := s.colInt(), s.colInt()
+	equal := s.colText() == in.Endpoint
+	equal = bytes.Equal(s.raw(), in.CSRKey[:]) && equal
+	equal = bytes.Equal(s.raw(), in.Names[:]) && equal
+	if equal && at >= since {
+		return id, false, nil
+	}
+	return 0, true, nil
+}
+
+// insert writes the row of a new request, and what a refusal owes.
+func insert(c *conn, in *journal.Intent) (journal.Entry, error) {
+	e := journal.Entry{Intent: *in, State: journal.Verified, NextAt: in.Now.Add(in.Lease), UpdatedAt: in.Now}
+	e.Since, e.Lease, e.Refused, e.Lazy = time.Time{}, 0, nil, false
+	e.Now, e.GiveUp, e.UpdatedAt, e.NextAt = plain(e.Now), plain(e.GiveUp), plain(e.UpdatedAt), plain(e.NextAt)
+	if in.Refused != nil {
+		f := *in.Refused
+		e.State, e.NextAt, e.Failure = journal.Failed, time.Time{}, &f
+		if !in.Notify {
+			e.SealedCSR = nil
+		}
+	}
+	s, err := c.use(insertEntry)
+	if err != nil {
+		return e, err
+	}
+	s.int(requestKey(e.Endpoint, e.TransactionID, &e.SignerKey))
+	if e.ChallengeID == "" {
+		s.null()
+	} else {
+		s.int(challengeKey(e.ChallengeID))
+	}
+	s.int(int64(e.State)).bool(!e.State.Final())
+	bindNextAt(s, e.NextAt)
+	s.time(e.Now).time(e.UpdatedAt)
+	s.text(e.Endpoint).text(e.Tenant).text(e.TransactionID)
+	s.blob(e.SignerKey[:]).blob(e.SignerID[:]).blob(e.CSRDigest[:]).blob(e.CSRKey[:]).blob(e.Names[:])
+	s.text(e.ChallengeID).text(e.CA).text(e.Template).text(e.Subject)
+	s.int(int64(e.MaxValidity)).bool(e.Notify).time(e.GiveUp)
+	bindFailure(s, e.Failure)
+	if err := s.blob(e.SealedCSR).exec(); err != nil {
+		return e, err
+	}
+	e.ID = c.lastID()
+	if in.Refused != nil && in.Notify {
+		err = owe(c, e.ID, journal.OweFailure, in.Now, in.Now)
+	}
+	return e, err
+}
+
+// plain is a time as it is read back.
+func plain(t time.Time) time.Time { return moment(nanos(t)) }

@@ -1,0 +1,206 @@
+package sqlite
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/certconnector/certconnector/agent/journal"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// read runs a look-up of one entry. It goes through the writer, which owns the
+// only connection, and changes nothing.
+func (j *Journal) read(ctx context.Context, find func(*conn) (row, error)) (journal.Entry, error) {
+	var r row
+	err := j.do(ctx, lazy, func(c *conn) (bool, error) {
+		var err error
+		r, err = find(c)
+		return false, err
+	})
+	if err != nil {
+		return journal.Entry{}, err
+	}
+	return r.Entry, nil
+}
+
+// Newest implements journal.Entries.
+func (j *Journal) Newest(ctx context.Context, endpoint, transactionID string, signerKey [32]byte) (journal.Entry, error) {
+	return j.read(ctx, func(c *conn) (row, error) {
+		s, err := c.use(newestByRequest)
+		if err != nil {
+			return row{}, err
+		}
+		return single(s.int(requestKey(endpoint, transactionID, &signerKey)).text(endpoint).text(transactionID).blob(signerKey[:]))
+	})
+}
+
+// Entry implements journal.Entries.
+func (j *Journal) Entry(ctx context.Context, id int64) (journal.Entry, error) {
+	return j.read(ctx, func(c *conn) (row, error) { return load(c, id) })
+}
+
+// listLimit is the length of a list whose query has no limit.
+const listLimit = 100
+
+// List implements journal.Entries. It reads back from the newest entry (or
+// from q.Before) until the limit is reached, so a rare state in a long journal
+// takes time.
+func (j *Journal) List(ctx context.Context, q journal.Query) ([]journal.Entry, error) {
+	sql, limit := listStatement(q), q.Limit
+	if limit <= 0 {
+		limit = listLimit
+	}
+	states := slices.Clone(q.States)
+	var list []journal.Entry
+	err := j.do(ctx, lazy, func(c *conn) (bool, error) {
+		s, err := c.prepare(sql)
+		if err != nil {
+			return false, err
+		}
+		defer sqlite3.Xsqlite3_finalize(c.tls, s.handle)
+		c.used = 0
+		if q.Before > 0 {
+			s.int(q.Before)
+		}
+		if q.Endpoint != "" {
+			s.text(q.Endpoint)
+		}
+		for _, state := range states {
+			s.int(int64(state))
+		}
+		s.int(int64(limit))
+		for {
+			found, err := s.step()
+			if err != nil || !found {
+				return false, err
+			}
+			list = append(list, scanEntry(s).Entry)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// listStatement writes the statement of a query: entries by falling ID, which
+// is the table's own order.
+func listStatement(q journal.Query) string {
+	var b strings.Builder
+	b.WriteString(`SELECT ` + entryColumns + ` FROM entries e WHERE 1`)
+	n := 0
+	parameter := func() string { n++; return "?" + strconv.Itoa(n) }
+	if q.Before > 0 {
+		b.WriteString(` AND e.id < ` + parameter())
+	}
+	if q.Endpoint != "" {
+		b.WriteString(` AND e.endpoint = ` + parameter())
+	}
+	if len(q.States) > 0 {
+		list := make([]string, len(q.States))
+		for i := range list {
+			list[i] = parameter()
+		}
+		b.WriteString(` AND e.state IN (` + strings.Join(list, ", ") + `)`)
+	}
+	b.WriteString(` ORDER BY e.id DESC LIMIT ` + parameter())
+	return b.String()
+}
+
+// Advance implements journal.Entries.
+func (j *Journal) Advance(ctx context.Context, o *journal.Owned, st journal.Step) (journal.Entry, error) {
+	m := durable
+	if st.Lazy {
+		m = lazy
+	}
+	right := *o
+	var e journal.Entry
+	err := j.do(ctx, m, func(c *conn) (bool, error) {
+		r, err := load(c, right.Entry)
+		if err == journal.ErrNotFound {
+			return false, journal.ErrLost
+		}
+		if err != nil {
+			return false, err
+		}
+		if r.token != right.Token || !slices.Contains(st.To.From(), r.State) {
+			return false, journal.ErrLost
+		}
+		e, err = step(c, r.Entry, &st)
+		return true, err
+	})
+	if err != nil {
+		return journal.Entry{}, err
+	}
+	return e, nil
+}
+
+// step writes a step that is allowed.
+func step(c *conn, e journal.Entry, st *journal.Step) (journal.Entry, error) {
+	apply(&e, st)
+	for _, kind := range st.Owe {
+		if kind == journal.OweSuccess && e.State.Final() {
+			continue // a final state has nothing left to tell of a success
+		}
+		at := st.OweAt
+		if at.IsZero() {
+			at = st.Now
+		}
+		if err := owe(c, e.ID, kind, at, st.Now); err != nil {
+			return e, err
+		}
+	}
+	if !e.State.Final() {
+		return e, store(c, &e, goesOn(e.State), st.Certificate, false)
+	}
+	wipe, err := settleFinal(c, e.ID)
+	if err != nil {
+		return e, err
+	}
+	if wipe {
+		e.SealedCSR = nil
+	}
+	return e, store(c, &e, false, st.Certificate, wipe)
+}
+
+// goesOn reports whether whoever takes an entry to a state goes on working on
+// it: something is being asked right now. In the other states the entry rests
+// until NextAt, and a device that asks for it may have it taken up before.
+func goesOn(s journal.State) bool {
+	return s == journal.Submitted || s == journal.Unknown || s == journal.Issued
+}
+
+// apply puts a step's fields into an entry.
+func apply(e *journal.Entry, st *journal.Step) {
+	e.State, e.UpdatedAt = st.To, plain(st.Now)
+	if !st.NextAt.IsZero() {
+		e.NextAt = plain(st.NextAt)
+	}
+	if st.To.Final() {
+		e.NextAt = time.Time{}
+	}
+	if st.Attempts != 0 {
+		e.Attempts = st.Attempts
+	}
+	if !st.SubmittedAt.IsZero() {
+		e.SubmittedAt = plain(st.SubmittedAt)
+	}
+	e.Resubmitted = e.Resubmitted || st.Resubmitted
+	if st.CARequestID != "" {
+		e.CARequestID = st.CARequestID
+	}
+	if st.Certificate != nil {
+		e.Certificate = slices.Clone(st.Certificate)
+	}
+	if st.Serial != "" {
+		e.Serial = st.Serial
+	}
+	if st.Failure != nil {
+		f := *st.Failure
+		e.Failure = &f
+	}
+}

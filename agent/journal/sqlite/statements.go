@@ -1,0 +1,112 @@
+package sqlite
+
+// statement names one of the prepared statements.
+type statement int
+
+const (
+	beginTransaction statement = iota
+	commitTransaction
+	rollbackTransaction
+	entryByID
+	entriesByRequest
+	entryByChallenge
+	newestByRequest
+	insertEntry
+	updateEntry
+	dueEntries
+	claimEntry
+	releaseEntries
+	insertDebt
+	dropDebts
+	notificationOwed
+	readyDebts
+	promoteDebts
+	debtsOf
+	claimDebt
+	debtByID
+	deleteDebt
+	postponeDebt
+	releaseDebts
+	wipeCSR
+	insertCertificate
+	certificateBySerial
+	certificateByCSR
+	revokeCertificate
+	revokedCertificates
+	nextCRLNumber
+	insertParked
+	parkedByID
+	decideParked
+	completeParked
+	lastStatement
+)
+
+// entryColumns are read by scanEntry, in this order.
+const entryColumns = `e.id, e.state, e.token, e.next_at, e.created_at, e.updated_at, e.endpoint, e.tenant, e.transaction_id,
+	e.signer_key, e.signer_id, e.csr_digest, e.csr_key, e.names, e.challenge_id, e.ca, e.template, e.subject,
+	e.max_validity, e.notify, e.give_up, e.attempts, e.submitted_at, e.resubmitted, e.ca_request_id, e.serial,
+	e.failure_rule, e.failure_info, e.failure_hresult, e.failure_text, e.certificate, e.sealed_csr`
+
+// debtColumns are read by scanDebt, before entryColumns.
+const debtColumns = `d.id, d.kind, d.attempts, d.since, d.token`
+
+const certificateColumns = `serial, der, csr_digest, issued_at, not_after, revoked_at, reason`
+
+var statements = [lastStatement]string{
+	beginTransaction:    `BEGIN IMMEDIATE`,
+	commitTransaction:   `COMMIT`,
+	rollbackTransaction: `ROLLBACK`,
+
+	entryByID: `SELECT ` + entryColumns + ` FROM entries e WHERE e.id = ?`,
+	entriesByRequest: `SELECT id, created_at, signer_id, csr_digest, csr_key, names, challenge_id FROM entries
+		WHERE request_key = ? AND endpoint = ? AND transaction_id = ? AND signer_key = ? ORDER BY id DESC`,
+	entryByChallenge: `SELECT id, created_at, endpoint, csr_key, names FROM entries
+		WHERE challenge_key = ? AND challenge_id = ?`,
+	newestByRequest: `SELECT ` + entryColumns + ` FROM entries e
+		WHERE e.request_key = ? AND e.endpoint = ? AND e.transaction_id = ? AND e.signer_key = ? ORDER BY e.id DESC LIMIT 1`,
+	insertEntry: `INSERT INTO entries (request_key, challenge_key, state, token, held, next_at, created_at, updated_at,
+		endpoint, tenant, transaction_id, signer_key, signer_id, csr_digest, csr_key, names, challenge_id,
+		ca, template, subject, max_validity, notify, give_up,
+		attempts, submitted_at, resubmitted, ca_request_id, serial,
+		failure_rule, failure_info, failure_hresult, failure_text, sealed_csr)
+		VALUES (?, ?, ?, 1, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?,  0, 0, 0, '', '',  ?, ?, ?, ?, ?)`,
+	updateEntry: `UPDATE entries SET state = ?, held = ?, next_at = ?, updated_at = ?, attempts = ?, submitted_at = ?, resubmitted = ?,
+		ca_request_id = ?, serial = ?, failure_rule = ?, failure_info = ?, failure_hresult = ?, failure_text = ?,
+		certificate = coalesce(?, certificate), sealed_csr = iif(?, NULL, sealed_csr) WHERE id = ?`,
+	dueEntries: `SELECT id FROM entries WHERE next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?`,
+	claimEntry: `UPDATE entries SET token = token + 1, held = 1, next_at = ?1
+		WHERE id = ?2 AND next_at IS NOT NULL AND (next_at <= ?3 OR held = 0)`,
+	releaseEntries: `UPDATE entries SET token = token + 1, held = 0, next_at = ? WHERE next_at IS NOT NULL AND held = 1`,
+
+	insertDebt: `INSERT INTO debts (entry, kind, urgency, ready, held, next_at, token, attempts, since, why)
+		VALUES (?, ?, 0, 0, 0, ?, 0, 0, ?, '')`,
+	dropDebts:        `DELETE FROM debts WHERE entry = ? AND kind = ?`,
+	notificationOwed: `SELECT 1 FROM debts WHERE entry = ? AND kind IN (1, 2)`,
+	promoteDebts: `UPDATE debts SET ready = 1, held = 0, urgency = iif(kind = 1, -id, id) WHERE id IN
+		(SELECT id FROM debts WHERE ready = 0 AND next_at <= ? ORDER BY next_at DESC LIMIT ?)`,
+	readyDebts:   `SELECT id FROM debts WHERE ready = 1 AND next_at <= ? ORDER BY urgency LIMIT ?`,
+	debtsOf:      `SELECT id FROM debts WHERE entry = ? AND kind = ? AND (held = 0 OR next_at <= ?) ORDER BY id`,
+	claimDebt:    `UPDATE debts SET token = token + 1, held = 1, ready = 0, next_at = ? WHERE id = ?`,
+	debtByID:     `SELECT ` + debtColumns + `, ` + entryColumns + ` FROM debts d JOIN entries e ON e.id = d.entry WHERE d.id = ?`,
+	deleteDebt:   `DELETE FROM debts WHERE id = ?`,
+	postponeDebt: `UPDATE debts SET held = 0, ready = 0, next_at = ?, attempts = attempts + 1, why = ? WHERE id = ?`,
+	releaseDebts: `UPDATE debts SET token = token + 1, held = 0, ready = 0, next_at = ? WHERE held = 1`,
+	wipeCSR:      `UPDATE entries SET sealed_csr = NULL WHERE id = ? AND sealed_csr IS NOT NULL`,
+
+	insertCertificate: `INSERT INTO certificates (serial_key, csr_key, ca, serial, csr_digest, issued_at, not_after, revoked_at, reason, der)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	certificateBySerial: `SELECT ` + certificateColumns + ` FROM certificates WHERE serial_key = ? AND ca = ? AND serial = ?`,
+	certificateByCSR: `SELECT ` + certificateColumns + ` FROM certificates
+		WHERE issued_at >= ? AND csr_key = ? AND ca = ? AND csr_digest = ? ORDER BY issued_at DESC LIMIT 1`,
+	revokeCertificate: `UPDATE certificates SET revoked_at = ?, reason = ? WHERE serial_key = ? AND ca = ? AND serial = ?`,
+	revokedCertificates: `SELECT ` + certificateColumns + ` FROM certificates
+		WHERE revoked_at IS NOT NULL AND ca = ? AND not_after >= ? ORDER BY not_after`,
+	nextCRLNumber: `INSERT INTO crl_numbers (ca, number) VALUES (?, 1)
+		ON CONFLICT (ca) DO UPDATE SET number = number + 1 RETURNING number`,
+	insertParked: `INSERT INTO parked (ca, csr, csr_digest, template, validity, max_validity, state, why, serial, at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) RETURNING id`,
+	parkedByID: `SELECT id, csr, csr_digest, template, validity, max_validity, state, why, serial, at FROM parked
+		WHERE id = ? AND ca = ?`,
+	decideParked:   `UPDATE parked SET state = ?, why = ? WHERE id = ?`,
+	completeParked: `UPDATE parked SET state = ?, serial = ? WHERE id = ?`,
+}
