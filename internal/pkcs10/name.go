@@ -16,11 +16,11 @@ import (
 
 const maxNameAttributes = 64
 
-// parseName reads a Name for people and for rules; comparisons use the bytes.
+// ParseName reads a DER Name for people and for rules; comparisons use the bytes.
 // Characters that a string type does not allow are kept, because platforms
 // write "@" and "_" into a PrintableString and crypto/x509 then refuses the
 // whole request. A value that is no string stays as its DER bytes.
-func parseName(der []byte) (pkix.RDNSequence, error) {
+func ParseName(der []byte) (pkix.RDNSequence, error) {
 	s := cryptobyte.String(der)
 	var rdns cryptobyte.String
 	if !s.ReadASN1(&rdns, cbasn1.SEQUENCE) || !s.Empty() {

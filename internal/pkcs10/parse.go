@@ -69,7 +69,7 @@ func (r *Request) readInfo(tbs cryptobyte.String) error {
 	}
 	r.RawSubject, r.RawSubjectPublicKeyInfo = subject, spki
 	var err error
-	if r.Subject, err = parseName(subject); err != nil {
+	if r.Subject, err = ParseName(subject); err != nil {
 		return fmt.Errorf("subject: %w", err)
 	}
 	if r.PublicKey, err = ParsePublicKey(spki); err != nil {

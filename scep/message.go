@@ -1,0 +1,93 @@
+package scep
+
+import "crypto"
+
+// Message is a request as it came in: the outer layer read, the envelope still
+// closed. Its exported fields are for rules and logs and must not be changed.
+type Message struct {
+	TransactionID string      // opaque octets, 1 to 255; escape it before printing
+	MessageType   MessageType // as sent, even if not supported; 0 when absent
+	Signer        *Signer
+	Digest        crypto.Hash // of the signature; 0 when not supported
+	Cipher        Cipher      // of the envelope; 0 when not known or not supported
+
+	transactionIDTag byte
+	senderNonce      []byte
+	replyDigest      crypto.Hash
+	envelope         *envelope
+	accept           Algorithms
+}
+
+// Parse reads a PKIMessage and verifies its signature with the key of the
+// certificate that came with it; whose certificate that is, is not asked. The
+// message keeps slices of body, which must not change.
+//
+// The error is a *Malformed and the message nil when there is nothing to reply
+// to. It is a *Refusal, together with a message that RA.Reply takes, when the
+// answer is a signed FAILURE. Everything here comes before any use of the RA's
+// private keys.
+func Parse(body []byte, accept Algorithms) (*Message, error) {
+	der, err := toDER(body)
+	if err != nil {
+		return nil, malformed(err.Error())
+	}
+	sd, err := readSignedData(der)
+	if err != nil {
+		return nil, err
+	}
+	attributes, err := readAttributes(sd.attributes)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := sd.findSigner()
+	if err != nil {
+		return nil, err
+	}
+	m := &Message{
+		TransactionID:    attributes.transactionID,
+		MessageType:      MessageType(max(attributes.messageType, 0)),
+		Signer:           signer,
+		Digest:           digestOf(sd.digestAlgorithm),
+		transactionIDTag: attributes.transactionIDTag,
+		replyDigest:      crypto.SHA256,
+		accept:           accept,
+	}
+	if n := len(attributes.senderNonce); n > 0 && n <= maxNonce {
+		m.senderNonce = attributes.senderNonce
+	}
+	if err := m.check(sd, attributes); err != nil {
+		return m, err
+	}
+	return m, nil
+}
+
+// check judges a message that can be replied to.
+func (m *Message) check(sd *signedData, attributes *signedAttributes) error {
+	if m.Digest == 0 || m.Digest == crypto.SHA1 && !m.accept.LegacySHA1 {
+		return refuse(BadAlg, "digest algorithm not accepted")
+	}
+	m.replyDigest = m.Digest
+	if err := sd.verify(m.Signer, m.Digest, attributes); err != nil {
+		return err
+	}
+	switch {
+	case attributes.doubled:
+		return refuse(BadRequest, "an attribute comes twice")
+	case m.senderNonce == nil:
+		return refuse(BadRequest, "no senderNonce")
+	}
+	switch m.MessageType {
+	case PKCSReq, RenewalReq, CertPoll, GetCert, GetCRL:
+	default:
+		return refuse(BadRequest, "messageType not supported")
+	}
+	if sd.content == nil {
+		return refuse(BadRequest, "no content")
+	}
+	var err error
+	if m.envelope, err = readEnvelope(sd.content, m.accept); err != nil {
+		return err
+	}
+	m.Cipher = m.envelope.cipher
+	return nil
+}

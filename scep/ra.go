@@ -1,0 +1,146 @@
+package scep
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Shape says which certificates a device is shown.
+type Shape int
+
+// The shapes of GetCACert.
+const (
+	// SplitRA is NDES's shape: one certificate signs replies, another opens requests.
+	SplitRA Shape = iota
+	// CombinedRA has one RA certificate for both.
+	CombinedRA
+	// CADirect has the CA itself sign and decrypt. Attacks on the decryption
+	// then reach the CA's own key; it is for laboratories.
+	CADirect
+)
+
+// String returns "split RA", "combined RA" or "CA direct".
+func (s Shape) String() string {
+	switch s {
+	case SplitRA:
+		return "split RA"
+	case CombinedRA:
+		return "combined RA"
+	case CADirect:
+		return "CA direct"
+	}
+	return fmt.Sprintf("shape(%d)", int(s))
+}
+
+// KeyPair is a certificate and its private key. For an encryption pair the key
+// is a crypto.Decrypter too, as *rsa.PrivateKey is.
+type KeyPair struct {
+	Certificate *x509.Certificate
+	Key         crypto.Signer
+}
+
+// NextCA is what GetNextCACert announces (RFC 8894, section 4.7).
+type NextCA struct {
+	Chain []*x509.Certificate // the next CA certificate first, then its chain
+	RA    []*x509.Certificate // the next RA certificates
+}
+
+// RA is the registration authority's keys and what GetCACert serves. Fill the
+// exported fields and hand it to NewRA, which returns one that works. It is
+// safe for concurrent use and must not be changed afterwards; a renewed
+// certificate means a new RA.
+type RA struct {
+	Signing     KeyPair   // signs replies
+	Encryption  KeyPair   // opens requests; the signing pair unless Shape is SplitRA
+	Previous    []KeyPair // older encryption pairs that still open envelopes
+	Shape       Shape
+	Chain       []*x509.Certificate // issuing CA … root
+	IncludeRoot bool                // show the root in GetCACert: Apple wants all chains to end in one certificate
+	DERSort     bool                // sort the certificates of GetCACert as DER demands; first-certificate clients then break
+	Next        *NextCA             // nil: GetNextCACert is not served
+
+	// IncludeChain adds the CA's chain without the root to issued
+	// certificates. Apple's devices take whatever comes first, so that only
+	// clients that cannot build a chain otherwise should get it.
+	IncludeChain bool
+	// FailureDummyContent puts one zero octet into failures, as NDES does.
+	FailureDummyContent bool
+	// SendFailInfoText puts Result.FailText on the wire. Attackers read it too.
+	SendFailInfoText bool
+
+	decryption  []decryptionKey
+	signerID    []byte // IssuerAndSerialNumber of Signing
+	signerCerts []byte // certificates field of replies
+	chain       []byte // what IncludeChain adds
+	caCert      []byte
+	caCertType  string
+}
+
+// decryptionKey is a key and the ways a recipient may name it.
+type decryptionKey struct {
+	issuer, serial, keyID []byte
+	size                  int // octets of an encrypted key
+	decrypter             crypto.Decrypter
+}
+
+// NewRA checks that everything belongs together and is what devices can use,
+// and prepares what is the same in every reply. It reports all mistakes at
+// once. Validity dates are not its concern.
+func NewRA(material RA) (*RA, error) {
+	ra := material
+	if err := ra.validate(); err != nil {
+		return nil, fmt.Errorf("registration authority: %w", err)
+	}
+	pairs := append([]KeyPair{ra.Encryption}, ra.Previous...)
+	for _, p := range pairs {
+		key, err := newDecryptionKey(p)
+		if err != nil {
+			return nil, fmt.Errorf("registration authority: %w", err)
+		}
+		ra.decryption = append(ra.decryption, key)
+	}
+	serial, err := rawSerial(ra.Signing.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("registration authority: signing certificate: %w", err)
+	}
+	ra.signerID = sequence(ra.Signing.Certificate.RawIssuer, tlv(tagInteger, serial))
+	ra.signerCerts = tlv(tagExplicit0, ra.Signing.Certificate.Raw)
+	for _, c := range ra.Chain {
+		if ra.IncludeChain && !selfIssued(c) {
+			ra.chain = append(ra.chain, c.Raw...)
+		}
+	}
+	ra.caCert, ra.caCertType = ra.buildCACert()
+	return &ra, nil
+}
+
+func newDecryptionKey(p KeyPair) (decryptionKey, error) {
+	serial, err := rawSerial(p.Certificate)
+	if err != nil {
+		return decryptionKey{}, err
+	}
+	return decryptionKey{
+		issuer:    p.Certificate.RawIssuer,
+		serial:    serial,
+		keyID:     p.Certificate.SubjectKeyId,
+		size:      p.Certificate.PublicKey.(*rsa.PublicKey).Size(), // validate saw to it
+		decrypter: p.Key.(crypto.Decrypter),
+	}, nil
+}
+
+// rawSerial returns the content octets of a certificate's serial number.
+func rawSerial(c *x509.Certificate) ([]byte, error) {
+	s := cryptobyte.String(c.RawTBSCertificate)
+	var tbs, serial cryptobyte.String
+	if !s.ReadASN1(&tbs, cbasn1.SEQUENCE) || !tbs.SkipOptionalASN1(cbasn1.Tag(0).ContextSpecific().Constructed()) ||
+		!tbs.ReadASN1(&serial, cbasn1.INTEGER) {
+		return nil, errors.New("certificate without a serial number")
+	}
+	return serial, nil
+}
