@@ -1,0 +1,184 @@
+package intune
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	maxAnswer    = 1 << 20 // bytes of an answer
+	maxDiscovery = 4 << 20 // bytes of a page of the service list
+	maxAfter     = 10 * time.Minute
+	patience     = 5 * time.Second // a longer Retry-After is left to the caller
+)
+
+// Names of the calls, in errors and logs.
+const (
+	callToken     = "token"
+	callDiscovery = "discovery"
+)
+
+// The application roles that an app registration needs.
+const (
+	roleGraph  = "Application.Read.All"
+	roleIntune = "scep_challenge_provider"
+)
+
+// Client speaks to the cloud for one tenant. It is safe for concurrent use.
+type Client struct {
+	config        Config
+	log           *zap.Logger
+	http          *http.Client
+	authorityHost string
+	tokenURL      string
+
+	graphTokens  *tokens
+	intuneTokens *tokens
+	locator      *locator
+}
+
+// New returns a Client, or everything that is wrong with its configuration. It
+// sends nothing.
+func New(config Config) (*Client, error) {
+	cfg, err := config.complete()
+	if err != nil {
+		return nil, err
+	}
+	authority, err := url.Parse(cfg.Endpoints.Authority)
+	if err != nil {
+		return nil, fmt.Errorf("authority URL: %w", err)
+	}
+	c := &Client{
+		config:        cfg,
+		log:           cfg.Log,
+		http:          newHTTPClient(cfg),
+		authorityHost: authority.Host,
+		tokenURL:      cfg.Endpoints.Authority + cfg.TenantID + "/oauth2/v2.0/token",
+	}
+	c.graphTokens = &tokens{client: c, scope: cfg.Endpoints.Graph + ".default", role: roleGraph}
+	// The resource already ends in a slash; see the package comment.
+	c.intuneTokens = &tokens{client: c, scope: cfg.Endpoints.Resource + "/.default", role: roleIntune}
+	c.locator = &locator{client: c}
+	return c, nil
+}
+
+// Close closes connections that are not in use. The Client may be used on.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// newHTTPClient returns the client for all calls: TLS 1.2 or later, HTTP/1.1,
+// and no redirects, which could carry a token to another host.
+func newHTTPClient(cfg Config) *http.Client {
+	dial := cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	}
+	proxy := http.ProxyFromEnvironment
+	if cfg.Proxy.URL != "" {
+		u, _ := url.Parse(cfg.Proxy.URL) // checked by complete
+		if cfg.Proxy.User != "" {
+			u.User = url.UserPassword(cfg.Proxy.User, cfg.Proxy.Password.Reveal())
+		}
+		proxy = http.ProxyURL(u)
+	}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:               proxy,
+			DialContext:         dial,
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
+			TLSHandshakeTimeout: 10 * time.Second,
+			MaxIdleConns:        64,
+			MaxIdleConnsPerHost: 32,
+			IdleConnTimeout:     90 * time.Second,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// errTooLong says that an answer was longer than any should be.
+var errTooLong = errors.New("answer is too long")
+
+// send sends a request and reads the answer to its end. The body of the
+// answer can be read again.
+func (c *Client) send(req *http.Request, limit int64) (*http.Response, []byte, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		// Without *url.Error, which repeats the whole address.
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err
+		}
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, nil, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err)
+	}
+	if int64(len(body)) > limit {
+		return nil, nil, errTooLong
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, body, nil
+}
+
+// networkError tells a host that cannot be reached from an answer that did
+// not come.
+func networkError(call, host string, err error) error {
+	if errors.Is(err, errTooLong) {
+		return &ProtocolError{Call: call, Detail: err.Error()}
+	}
+	e := &NetworkError{Call: call, Host: host, Err: err}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		e.Connect = true
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		e.Connect = true
+	}
+	if errors.Is(err, context.Canceled) {
+		e.Connect = false
+	}
+	return e
+}
+
+// retryAfter reads a Retry-After header: seconds, or a date. The Date header
+// beside it keeps a wrong clock out of the difference.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if v == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return min(time.Duration(n)*time.Second, maxAfter)
+	}
+	at, err := http.ParseTime(v)
+	if err != nil {
+		return 0
+	}
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = date
+	}
+	return min(max(at.Sub(now), 0), maxAfter)
+}
+
+// secrets are the texts that every answer is cleaned of.
+func (c *Client) secrets() []string {
+	var s []string
+	if v := c.config.Credential.Secret.Reveal(); v != "" {
+		s = append(s, v, url.QueryEscape(v))
+	}
+	if v := c.config.Proxy.Password.Reveal(); v != "" {
+		s = append(s, v)
+	}
+	return s
+}
