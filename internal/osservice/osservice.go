@@ -1,0 +1,94 @@
+// Package osservice runs one function on a console, under systemd and as a
+// Windows service alike. It is the only importer of kardianos/service.
+//
+// Under systemd (Type=notify) readiness, stopping and the watchdog are
+// reported over NOTIFY_SOCKET. On a console an interrupt stops the function
+// and a second one ends the process at once.
+package osservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/kardianos/service"
+)
+
+// Func is what a service does. It returns when ctx ends, or earlier with what
+// went wrong; it calls ready once it serves.
+type Func func(ctx context.Context, ready func()) error
+
+// Run runs the function until the system or a person stops it, or it returns.
+// The error is the function's own; being stopped is none.
+func Run(name string, run Func) error {
+	notify, err := newNotifier(os.Getenv)
+	if err != nil {
+		return err
+	}
+	defer notify.close()
+	p := &program{run: run, notify: notify, ready: make(chan struct{}), done: make(chan struct{})}
+	s, err := service.New(p, &service.Config{
+		Name: name,
+		// systemd and all other systems of Unix wait here.
+		Option: service.KeyValue{"RunWait": p.wait},
+	})
+	if err != nil {
+		return fmt.Errorf("preparing the service: %w", err)
+	}
+	return runService(s, p, name)
+}
+
+// program is the function as kardianos/service wants it: Start only launches,
+// Stop cancels and waits.
+type program struct {
+	run    Func
+	notify *notifier
+	cancel context.CancelFunc
+	once   sync.Once
+	ready  chan struct{} // closed when the function serves
+	done   chan struct{} // closed when the function has returned
+	err    error         // what it returned; read after done
+}
+
+// Start launches the function.
+func (p *program) Start(service.Service) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	p.notify.watchdog(ctx)
+	go func() {
+		defer close(p.done)
+		p.err = p.run(ctx, func() {
+			p.once.Do(func() {
+				close(p.ready)
+				p.notify.send("READY=1")
+			})
+		})
+	}()
+	return nil
+}
+
+// Stop ends the function and returns what it returned.
+func (p *program) Stop(service.Service) error {
+	p.notify.send("STOPPING=1")
+	p.cancel()
+	<-p.done
+	if errors.Is(p.err, context.Canceled) {
+		return nil
+	}
+	return p.err
+}
+
+// wait returns when the function has returned or somebody wants it to stop.
+// From then on signals have their usual effect: a second one ends the process.
+func (p *program) wait() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	select {
+	case <-ctx.Done():
+	case <-p.done:
+	}
+}
