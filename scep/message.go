@@ -84,10 +84,10 @@ func (m *Message) check(sd *signedData, attributes *signedAttributes) error {
 	if sd.content == nil {
 		return refuse(BadRequest, "no content")
 	}
-	var err error
-	if m.envelope, err = readEnvelope(sd.content, m.accept); err != nil {
+	e, err := readEnvelope(sd.content, m.accept)
+	if err != nil {
 		return err
 	}
-	m.Cipher = m.envelope.cipher
+	m.envelope, m.Cipher = e, e.cipher // only now can it be opened
 	return nil
 }
