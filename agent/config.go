@@ -90,10 +90,12 @@ type Limits struct {
 	HeaderBytes int `yaml:"header_bytes"`
 	// Longest request body in bytes. Default 2097152.
 	BodyBytes int64 `yaml:"body_bytes"`
-	// Requests with a private-key operation at one time; more get 503 and
-	// Retry-After. Requests that are held until a state changes do not count.
-	// Default 64.
+	// Requests that may do cryptography at one time; others wait a moment and
+	// then get 503. Default 0: twice the number of processors.
 	Concurrent int `yaml:"concurrent"`
+	// Exchanges that may be under way at one time, held ones included; more get
+	// 503. Default 2000.
+	Held int `yaml:"held"`
 	// Connections open at one time on one listener; more wait to be accepted.
 	// Default 4096.
 	Connections int `yaml:"connections"`
@@ -135,7 +137,7 @@ func defaultLimits() Limits {
 	return Limits{
 		HeaderBytes:       128 << 10,
 		BodyBytes:         2 << 20,
-		Concurrent:        64,
+		Held:              2000,
 		Connections:       4096,
 		FailuresPerMinute: 60,
 		ReadHeaderTimeout: 10 * time.Second,

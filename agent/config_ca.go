@@ -27,7 +27,7 @@ type EmbeddedCA struct {
 	// Default 168h.
 	CRLLifetime time.Duration `yaml:"crl_lifetime"`
 	// How far a certificate's begin lies in the past, for devices whose clock
-	// is slow. Default 10m.
+	// is slow. Default 5m, at most 24h.
 	Backdate time.Duration `yaml:"backdate"`
 }
 
@@ -36,11 +36,11 @@ type EmbeddedCA struct {
 type Profile struct {
 	// Name; an endpoint's templates refer to it.
 	Name string `yaml:"name"`
-	// Life time of a certificate. Default 8760h (a year).
+	// Life time of a certificate, and its cap. Default 8760h (a year).
 	Validity time.Duration `yaml:"validity"`
-	// Extended key usages that a request may ask for and, when it asks for
-	// none, gets: clientAuth, serverAuth, emailProtection, ipsecIKE, or an
-	// object identifier. Default clientAuth.
+	// Extended key usages that a certificate may have: clientAuth, serverAuth,
+	// emailProtection, ipsecIKE, or an object identifier. A request that asks
+	// for none gets clientAuth if it is listed, else the first. Default clientAuth.
 	EKU []string `yaml:"eku"`
 	// Park each request until a person approves it with "certconnector
 	// requests approve". Default false.
@@ -57,7 +57,7 @@ func DefaultProfile() Profile {
 
 // SetDefaults gives an embedded CA its defaults; the loader calls it.
 func (e *EmbeddedCA) SetDefaults() {
-	*e = EmbeddedCA{CRLLifetime: 7 * 24 * time.Hour, Backdate: 10 * time.Minute}
+	*e = EmbeddedCA{CRLLifetime: 7 * 24 * time.Hour, Backdate: 5 * time.Minute}
 }
 
 // SetDefaults gives a profile its defaults; the loader calls it.

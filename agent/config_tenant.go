@@ -60,10 +60,11 @@ type TenantTimeouts struct {
 	Token time.Duration `yaml:"token"`
 	// The service locations. Default 15s.
 	Discovery time.Duration `yaml:"discovery"`
-	// One attempt at a verdict. Default 30s.
-	Validate time.Duration `yaml:"validate"`
-	// One attempt at a notification. Default 30s.
-	Notify time.Duration `yaml:"notify"`
+	// One attempt at a verdict or a notification. Default 30s.
+	Service time.Duration `yaml:"service"`
+	// All attempts at one of them. Default 45s; a device waits that long for a
+	// verdict when the cloud is slow.
+	Total time.Duration `yaml:"total"`
 }
 
 // Proxy is an HTTP proxy.
@@ -82,7 +83,7 @@ func (t *Tenant) SetDefaults() {
 		Cloud: "public",
 		Timeouts: TenantTimeouts{
 			Token: 15 * time.Second, Discovery: 15 * time.Second,
-			Validate: 30 * time.Second, Notify: 30 * time.Second,
+			Service: 30 * time.Second, Total: 45 * time.Second,
 		},
 	}
 }

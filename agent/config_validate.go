@@ -102,11 +102,14 @@ func (l Limits) validate(m *mistakes) {
 		key   string
 		value int
 	}{
-		{"concurrent", l.Concurrent}, {"connections", l.Connections}, {"failures_per_minute", l.FailuresPerMinute},
+		{"held", l.Held}, {"connections", l.Connections}, {"failures_per_minute", l.FailuresPerMinute},
 	} {
 		if n.value < 1 {
 			m.Add("limits."+n.key, "must be 1 or more")
 		}
+	}
+	if l.Concurrent < 0 {
+		m.Add("limits.concurrent", "must not be negative; 0 is twice the number of processors")
 	}
 	positive(m, "limits.read_header_timeout", l.ReadHeaderTimeout)
 	positive(m, "limits.read_timeout", l.ReadTimeout)

@@ -40,8 +40,8 @@ func (t Tenant) validate(at string, m *mistakes) {
 	t.Proxy.validate(at+".proxy", m)
 	positive(m, at+".timeouts.token", t.Timeouts.Token)
 	positive(m, at+".timeouts.discovery", t.Timeouts.Discovery)
-	positive(m, at+".timeouts.validate", t.Timeouts.Validate)
-	positive(m, at+".timeouts.notify", t.Timeouts.Notify)
+	positive(m, at+".timeouts.service", t.Timeouts.Service)
+	positive(m, at+".timeouts.total", t.Timeouts.Total)
 }
 
 func (c Credential) validate(at string, m *mistakes) {
