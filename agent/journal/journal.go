@@ -98,8 +98,10 @@ type Debts interface {
 // Two requests are the same when endpoint, transaction ID, signer key, signer
 // ID and CSR digest are equal, or, for a device that signs a fresh CSR on
 // every try, when the key, the names and the challenge are equal (scep-ndes
-// M2: with a ChallengeID any transaction ID, without one the same). Entries
-// that are older than Since do not count.
+// M2: with a ChallengeID any transaction ID, without one the same). Endpoint
+// and CSR key are always compared, and without a ChallengeID the signer key
+// too. Entries that are older than Since do not count, but a challenge stays
+// spent. Since, Lease, Refused and Lazy belong to the call and are not recorded.
 type Intent struct {
 	Endpoint      string
 	Tenant        string // "" where no tenant vouches
@@ -218,7 +220,9 @@ type Claimed struct {
 }
 
 // Step is one change of an entry. Fields that are zero leave what is recorded
-// as it is.
+// as it is. A step to submitted or issued keeps the entry in its owner's hands
+// until NextAt; a step to any other state lets go of it, so that ClaimEntry
+// may take it before NextAt. The owner's token stays good until somebody does.
 type Step struct {
 	To          State
 	Now         time.Time

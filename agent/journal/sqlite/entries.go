@@ -171,7 +171,7 @@ func step(c *conn, e journal.Entry, st *journal.Step) (journal.Entry, error) {
 // it: something is being asked right now. In the other states the entry rests
 // until NextAt, and a device that asks for it may have it taken up before.
 func goesOn(s journal.State) bool {
-	return s == journal.Submitted || s == journal.Unknown || s == journal.Issued
+	return s == journal.Submitted || s == journal.Issued
 }
 
 // apply puts a step's fields into an entry.
@@ -182,6 +182,9 @@ func apply(e *journal.Entry, st *journal.Step) {
 	}
 	if st.To.Final() {
 		e.NextAt = time.Time{}
+	}
+	if !st.GiveUp.IsZero() {
+		e.GiveUp = plain(st.GiveUp)
 	}
 	if st.Attempts != 0 {
 		e.Attempts = st.Attempts

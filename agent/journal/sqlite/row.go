@@ -96,7 +96,7 @@ func store(c *conn, e *journal.Entry, held bool, newCertificate []byte, wipe boo
 	}
 	s.int(int64(e.State)).bool(held)
 	bindNextAt(s, e.NextAt)
-	s.time(e.UpdatedAt).int(int64(e.Attempts)).time(e.SubmittedAt).bool(e.Resubmitted).text(e.CARequestID).text(e.Serial)
+	s.time(e.UpdatedAt).time(e.GiveUp).int(int64(e.Attempts)).time(e.SubmittedAt).bool(e.Resubmitted).text(e.CARequestID).text(e.Serial)
 	bindFailure(s, e.Failure)
 	return s.blob(newCertificate).bool(wipe).int(e.ID).exec()
 }

@@ -70,7 +70,7 @@ var statements = [lastStatement]string{
 		attempts, submitted_at, resubmitted, ca_request_id, serial,
 		failure_rule, failure_info, failure_hresult, failure_text, sealed_csr)
 		VALUES (?, ?, ?, 1, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?,  0, 0, 0, '', '',  ?, ?, ?, ?, ?)`,
-	updateEntry: `UPDATE entries SET state = ?, held = ?, next_at = ?, updated_at = ?, attempts = ?, submitted_at = ?, resubmitted = ?,
+	updateEntry: `UPDATE entries SET state = ?, held = ?, next_at = ?, updated_at = ?, give_up = ?, attempts = ?, submitted_at = ?, resubmitted = ?,
 		ca_request_id = ?, serial = ?, failure_rule = ?, failure_info = ?, failure_hresult = ?, failure_text = ?,
 		certificate = coalesce(?, certificate), sealed_csr = iif(?, NULL, sealed_csr) WHERE id = ?`,
 	dueEntries: `SELECT id FROM entries WHERE next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?`,
