@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
@@ -84,6 +86,85 @@ func TestBrokenCompletionIssuesOnce(t *testing.T) {
 			t.Errorf("persisted %t: %d certificates in the register", persists, n)
 		}
 	}
+}
+
+// TestPowerFailureBeforeTheSync loses a certificate that never left: the
+// request is approved still, and is issued once more.
+func TestPowerFailureBeforeTheSync(t *testing.T) {
+	at, key := startOf2031(), testkeys.P256(1)
+	root := rootOf(t, key, at.at.Add(-time.Hour), at.at.Add(365*day))
+	cfg := embedded.Config{
+		Key: key, Chain: []*x509.Certificate{root}, Clock: at.now, Profiles: []embedded.Profile{careful()},
+	}
+	reg := catest.NewRegister()
+	cfg.Register = reg
+	authority := mustOpen(t, cfg)
+	req, id := parkOne(t, authority)
+	lost, err := authority.Collect(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg = reg.Crash()
+	cfg.Register = reg
+	authority = mustOpen(t, cfg)
+	_, err = authority.Find(t.Context(), ca.Query{CSRDigest: req.CSR.Digest(), From: at.at})
+	if pending, ok := errors.AsType[*ca.Pending](err); !ok || pending.RequestID != id {
+		t.Fatalf("Find: %v, want the parked request", err)
+	}
+	got, err := authority.Collect(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.Check(t.Context(), lost.Certificate.SerialNumber); !errors.Is(err, ca.ErrNotFound) {
+		t.Errorf("the lost certificate: %v, want ErrNotFound", err)
+	}
+	if n := reg.Certificates("lab"); n != 1 || got.Certificate.Equal(lost.Certificate) {
+		t.Errorf("%d certificates in the register", n)
+	}
+}
+
+// TestParkedUnderAnotherKey restarts with a local key that cannot open what
+// was sealed: an operator brings the key back, so nothing is final.
+func TestParkedUnderAnotherKey(t *testing.T) {
+	at, reg, key := startOf2031(), catest.NewRegister(), testkeys.P256(1)
+	root := rootOf(t, key, at.at.Add(-time.Hour), at.at.Add(365*day))
+	cfg := embedded.Config{
+		Key: key, Chain: []*x509.Certificate{root}, Clock: at.now, Profiles: []embedded.Profile{careful()}, Register: reg,
+	}
+	_, id := parkOne(t, mustOpen(t, cfg))
+	other, err := secret.NewSealer(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Sealer = other
+	if _, err := mustOpen(t, cfg).Collect(t.Context(), id); !errors.Is(err, ca.ErrUnavailable) {
+		t.Errorf("Collect: %v, want ErrUnavailable", err)
+	}
+	cfg.Sealer = nil
+	if _, err := mustOpen(t, cfg).Collect(t.Context(), id); err != nil {
+		t.Errorf("Collect with the key back: %v", err)
+	}
+}
+
+// TestProfileThatIsGone removes the profile while its request is parked.
+func TestProfileThatIsGone(t *testing.T) {
+	at, reg, key := startOf2031(), catest.NewRegister(), testkeys.P256(1)
+	root := rootOf(t, key, at.at.Add(-time.Hour), at.at.Add(365*day))
+	cfg := embedded.Config{
+		Key: key, Chain: []*x509.Certificate{root}, Clock: at.now, Profiles: []embedded.Profile{careful()}, Register: reg,
+	}
+	authority := mustOpen(t, cfg)
+	_, err := authority.Issue(t.Context(), ca.Request{CSR: catest.NewCSR(t, catest.CSROptions{}), Template: "careful"})
+	pending, ok := errors.AsType[*ca.Pending](err)
+	if !ok {
+		t.Fatalf("Issue: %v, want *ca.Pending", err)
+	}
+	if err := authority.Approve(t.Context(), pending.RequestID); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Profiles = []embedded.Profile{{Name: "other"}}
+	_, err = mustOpen(t, cfg).Collect(t.Context(), pending.RequestID)
+	wantDenied(t, err, ca.HResultUnknownTemplate)
 }
 
 func TestParkedTwiceIsParkedOnce(t *testing.T) {

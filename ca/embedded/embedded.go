@@ -8,12 +8,15 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,7 +42,7 @@ type Config struct {
 	Sealer   *secret.Sealer   // seals parked requests; required if a profile wants approval
 	Clock    func() time.Time // nil: time.Now
 
-	CRLValidity time.Duration // life of a revocation list; 0: 7 days
+	CRLValidity time.Duration // life of a revocation list, at least a minute; 0: 7 days
 	CRLURLs     []string      // written into certificates as distribution points
 	OCSPURLs    []string      // written into certificates as OCSP responders
 	IssuerURLs  []string      // written into certificates as places of the CA certificate
@@ -86,6 +89,9 @@ func Open(cfg Config) (*CA, error) {
 	if cfg.Name == "" || cfg.Register == nil {
 		return nil, errors.New("embedded CA needs a name and a register")
 	}
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
+	}
 	key, chain, err := cfg.identity()
 	if err != nil {
 		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
@@ -101,7 +107,7 @@ func Open(cfg Config) (*CA, error) {
 	if c.clock == nil {
 		c.clock = time.Now
 	}
-	if c.crlValidity <= 0 {
+	if c.crlValidity == 0 {
 		c.crlValidity = defaultCRLValidity
 	}
 	if c.profiles, c.standard, err = readProfiles(cfg.Profiles, cfg.Sealer != nil); err != nil {
@@ -111,6 +117,22 @@ func Open(cfg Config) (*CA, error) {
 		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
 	}
 	return c, nil
+}
+
+// check refuses what would spoil every certificate or list.
+func (cfg Config) check() error {
+	var errs []error
+	if cfg.CRLValidity != 0 && cfg.CRLValidity < time.Minute {
+		errs = append(errs, fmt.Errorf("a revocation list of %v is of no use", cfg.CRLValidity))
+	}
+	for _, u := range slices.Concat(cfg.CRLURLs, cfg.OCSPURLs, cfg.IssuerURLs) {
+		parsed, err := url.Parse(u)
+		ascii := !strings.ContainsFunc(u, func(r rune) bool { return r <= ' ' || r > '~' })
+		if err != nil || !ascii || !slices.Contains([]string{"http", "https", "ldap"}, parsed.Scheme) {
+			errs = append(errs, fmt.Errorf("address %q is no http, https or ldap URL in ASCII", u))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // identity returns key and chain from wherever the configuration has them.
@@ -147,6 +169,9 @@ func checkIdentity(key crypto.Signer, chain []*x509.Certificate) (signatureAlgor
 		if err := chain[i].CheckSignatureFrom(issuer); err != nil {
 			return signatureAlgorithm{}, fmt.Errorf("certificate %d of the chain was not issued by the next: %v", i+1, err)
 		}
+	}
+	if last := chain[len(chain)-1]; !bytes.Equal(last.RawIssuer, last.RawSubject) {
+		return signatureAlgorithm{}, fmt.Errorf("the chain ends before its root: add the certificate of %q", last.Issuer)
 	}
 	return algorithmFor(key.Public())
 }

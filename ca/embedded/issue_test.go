@@ -306,3 +306,37 @@ func TestProfileMistakes(t *testing.T) {
 		})
 	}
 }
+
+func TestOpenMistakes(t *testing.T) {
+	key, now := testkeys.P256(1), time.Now()
+	root := rootOf(t, key, now.Add(-time.Hour), now.Add(day))
+	authority := mustOpen(t, embedded.Config{Key: key, Chain: []*x509.Certificate{root}})
+	leaf, err := authority.IssueTLS(t.Context(), []string{"a.example"}, testkeys.P256(0).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := embedded.Config{Name: "lab", Key: key, Chain: []*x509.Certificate{root}, Register: catest.NewRegister()}
+	for name, spoil := range map[string]func(*embedded.Config){
+		"no name":                               func(c *embedded.Config) { c.Name = "" },
+		"no register":                           func(c *embedded.Config) { c.Register = nil },
+		"no key":                                func(c *embedded.Config) { c.Key = nil },
+		"no certificate":                        func(c *embedded.Config) { c.Chain = nil },
+		"key and folder":                        func(c *embedded.Config) { c.Dir = t.TempDir() },
+		"another's key":                         func(c *embedded.Config) { c.Key = testkeys.RSA2048(0) },
+		"certificate of a server":               func(c *embedded.Config) { c.Key, c.Chain = testkeys.P256(0), []*x509.Certificate{leaf, root} },
+		"chain that is none":                    func(c *embedded.Config) { c.Chain = []*x509.Certificate{root, leaf} },
+		"revocation list of a second":           func(c *embedded.Config) { c.CRLValidity = time.Second },
+		"address without a scheme":              func(c *embedded.Config) { c.CRLURLs = []string{"pki.example/ca.crl"} },
+		"address that is not ASCII":             func(c *embedded.Config) { c.OCSPURLs = []string{"http://zoë.example/"} },
+		"approval by a person without a sealer": func(c *embedded.Config) { c.Profiles = []embedded.Profile{careful()} },
+	} {
+		cfg := good
+		spoil(&cfg)
+		if _, err := embedded.Open(cfg); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	if _, err := embedded.Open(good); err != nil {
+		t.Errorf("without a mistake: %v", err)
+	}
+}
