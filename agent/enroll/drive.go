@@ -221,7 +221,7 @@ func (w *work) parked(ctx context.Context, p *ca.Pending) error {
 			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultAdminDenied, Text: "nobody at the CA decided in time",
 		})
 	}
-	s.NextAt = now.Add(max(w.cfg.Retries.Delay(s.Attempts), collectAgain))
+	s.NextAt = now.Add(max(w.cfg.Retries.Delay(s.Attempts), hastenAfter))
 	return w.advance(ctx, s)
 }
 

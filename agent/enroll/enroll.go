@@ -87,7 +87,7 @@ func (p *Endpoint) intent(req *scep.Request) journal.Intent {
 		Endpoint: p.Name, Tenant: p.Tenant, TransactionID: req.TransactionID,
 		SignerKey: req.Signer.KeyDigest(), CSRDigest: req.CSR.Digest(), CSRKey: req.CSR.KeyDigest(), Names: req.CSR.NameDigest(),
 		CA: p.CAName, Template: p.Templates.choose(req.CSR), Subject: req.CSR.SubjectString(),
-		Since: now.Add(-p.ReplayWindow), Now: now, Lease: lease, GiveUp: now.Add(p.WithholdFor), Lazy: p.SameStore,
+		Since: now.Add(-p.ReplayWindow), Now: now, Lease: lease, GiveUp: now.Add(p.WithholdFor),
 	}
 	in.SignerID = signerID(req)
 	return in
@@ -123,6 +123,10 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	}
 	failpoint.Hit("enroll.2.asked")
 	in.ChallengeID, in.Notify, in.MaxValidity = decision.ChallengeID, decision.Notify, shorter(decision.MaxValidity, p.Rules.MaxValidity)
+	// Where the CA's register shares the journal's disk, an intent that nobody
+	// else knows of may reach it together with the certificate. A verdict that
+	// the cloud gave is on disk before the CA is asked.
+	in.Lazy = p.SameStore && !decision.Notify
 	in.SealedCSR = p.r.cfg.Sealer.Seal(csrLabel, req.CSR.Raw)
 	if own := p.Rules.check(req, decision.VouchedNames); own != nil {
 		return p.recordRefusal(ctx, in, *own)
@@ -198,6 +202,7 @@ func (p *Endpoint) answer(ctx context.Context, e journal.Entry, w *watch) (*scep
 		}
 	}
 	defer p.r.hub.leave(w)
+	p.r.hasten(ctx, e)
 	patience := time.NewTimer(p.AnswerWithin)
 	defer patience.Stop()
 	for !settled(e) {

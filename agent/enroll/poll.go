@@ -11,9 +11,9 @@ import (
 	"github.com/certconnector/certconnector/scep"
 )
 
-// collectAgain is how old the last news of a parked request must be before a
-// device's poll asks the CA again.
-const collectAgain = 10 * time.Second
+// hastenAfter is how old the last news of an entry must be before a waiting
+// device makes us try again ahead of the schedule.
+const hastenAfter = 10 * time.Second
 
 // poll answers a CertPoll: the newest entry of this transaction and signer
 // key. The issuer in the message is not compared, since Apple sends the RA's.
@@ -25,10 +25,27 @@ func (p *Endpoint) poll(ctx context.Context, req *scep.Request) (*scep.Result, e
 	case err != nil:
 		return nil, fmt.Errorf("looking for the polled request: %w", err)
 	}
-	if e.State == journal.Parked && p.r.now().Sub(e.UpdatedAt) > collectAgain {
-		p.r.Nudge(ctx, e.ID)
+	if e.State == journal.Parked {
+		p.r.hasten(ctx, e)
 	}
 	return p.answer(ctx, e, nil)
+}
+
+// hasten tries again at once what an entry waits for, since a device waits for
+// it now: Apple's gives up after four exchanges.
+func (r *Registration) hasten(ctx context.Context, e journal.Entry) {
+	if r.now().Sub(e.UpdatedAt) < hastenAfter || r.life.Err() != nil {
+		return
+	}
+	switch e.State {
+	case journal.Verified, journal.Unknown, journal.Parked:
+		r.Nudge(ctx, e.ID)
+	case journal.Withheld:
+		r.working.Go(func() {
+			// An outbox that is at it already, or a failed attempt, is logged there.
+			_, _ = r.cfg.Teller.Tell(r.workLife, e.ID)
+		})
+	}
 }
 
 // getCert answers a GetCert by a holder of a certificate of this CA.

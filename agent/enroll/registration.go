@@ -163,8 +163,12 @@ func (r *Registration) Add(cfg EndpointConfig) (*Endpoint, error) {
 // Published hears of entries that others have moved, such as the outbox.
 func (r *Registration) Published(e journal.Entry) { r.hub.publish(e) }
 
-// Close answers waiting exchanges with what is known, lets work in flight
-// finish until ctx ends, and then cuts it off: the journal knows where it was.
+// AnswerNow answers waiting exchanges, and those still to come, with what is
+// known. It is the first step of a stop, before the listeners drain.
+func (r *Registration) AnswerNow() { r.stop() }
+
+// Close lets work in flight finish until ctx ends, and then cuts it off: the
+// journal knows where it was. No exchange may be under way any more.
 func (r *Registration) Close(ctx context.Context) error {
 	r.stop()
 	drained := make(chan struct{})

@@ -1,0 +1,384 @@
+package enroll_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/testkeys"
+	"github.com/certconnector/certconnector/scep"
+)
+
+func TestCertificateLeavesAfterTheCloudWasTold(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		res := w.want(w.ask(newDevice(0, "good")), scep.Success)
+		w.told(1, 0)
+		e := w.entries(1)[0]
+		if e.State != journal.Released || !bytes.Equal(e.Certificate, res.Certificate) {
+			t.Errorf("entry is %v", e.State)
+		}
+		if e.SealedCSR != nil {
+			t.Error("the sealed CSR, which holds the challenge, was not wiped")
+		}
+		if got := w.cloud.successes[0]; got.TransactionID != "T0" || got.IssuingCA != "issuing" || !bytes.Equal(got.Certificate.Raw, res.Certificate) {
+			t.Errorf("cloud was told %+v", got)
+		}
+	})
+}
+
+func TestRefusedChallengeLeavesNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.wantFailure(w.ask(newDevice(0, "bad")), scep.BadRequest)
+		w.entries(0)
+		w.told(0, 0)
+		if w.core.issues != 0 {
+			t.Error("the CA was asked")
+		}
+	})
+}
+
+func TestCloudThatCannotBeAskedStoresNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.set(func(c *cloud) { c.down = true })
+		d := newDevice(0, "good")
+		if res, err := w.endpoint.Enroll(t.Context(), d.request(t, scep.PKCSReq)); err == nil {
+			t.Fatalf("got %v, want an error that becomes HTTP 503", res.Status)
+		}
+		w.entries(0)
+		w.cloud.set(func(c *cloud) { c.down = false })
+		w.want(w.ask(d), scep.Success)
+	})
+}
+
+func TestIdenticalRequestsAtOnceYieldOneCertificate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.slow = time.Second
+		d := newDevice(0, "good")
+		csr := d.request(t, scep.PKCSReq).CSR
+		var mu sync.Mutex
+		seen := map[string]int{}
+		var all sync.WaitGroup
+		for range 64 {
+			req := d.request(t, scep.PKCSReq) // a fresh signer certificate, the same CSR bytes
+			req.CSR = csr
+			all.Go(func() {
+				res := w.send(req)
+				mu.Lock()
+				defer mu.Unlock()
+				seen[string(res.Certificate)]++
+			})
+		}
+		all.Wait()
+		if len(seen) != 1 || w.core.issues != 1 || w.cloud.asked != 1 {
+			t.Errorf("%d different answers, CA asked %d times, cloud asked %d times; want 1 of each", len(seen), w.core.issues, w.cloud.asked)
+		}
+		w.told(1, 0)
+		w.entries(1)
+	})
+}
+
+func TestOneChallengeYieldsOneCertificate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.slow = time.Second
+		var mu sync.Mutex
+		var issued, refused int
+		var all sync.WaitGroup
+		for i := range 64 {
+			d := newDevice(i%8, "good, but only once")
+			d.cn, d.transaction = fmt.Sprintf("thief %d", i), fmt.Sprintf("X%d", i)
+			req := d.request(t, scep.PKCSReq)
+			all.Go(func() {
+				res := w.send(req)
+				mu.Lock()
+				defer mu.Unlock()
+				switch res.Status {
+				case scep.Success:
+					issued++
+				case scep.Failure:
+					refused++
+				}
+			})
+		}
+		all.Wait()
+		if issued != 1 || refused != 63 || w.core.issues != 1 {
+			t.Errorf("%d issued, %d refused, CA asked %d times; want 1, 63, 1", issued, refused, w.core.issues)
+		}
+		w.told(1, 0)
+	})
+}
+
+func TestRepeatedRequestGetsTheSameCertificate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		d := newDevice(0, "good")
+		first := w.want(w.ask(d), scep.Success)
+		for name, repeat := range map[string]func() *scep.Result{
+			"a CSR signed anew":            func() *scep.Result { return w.ask(d) },
+			"under another transaction ID": func() *scep.Result { d := d; d.transaction = "T-again"; return w.ask(d) },
+			"a CertPoll":                   func() *scep.Result { return w.send(d.request(t, scep.CertPoll)) },
+			"after a restart":              func() *scep.Result { w.restart(); return w.ask(d) },
+		} {
+			if res := w.want(repeat(), scep.Success); !bytes.Equal(res.Certificate, first.Certificate) {
+				t.Errorf("%s: another certificate", name)
+			}
+		}
+		if w.core.issues != 1 {
+			t.Errorf("CA was asked %d times", w.core.issues)
+		}
+		w.told(1, 0)
+	})
+}
+
+func TestPollByAnotherKeyLearnsNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.want(w.ask(newDevice(0, "good")), scep.Success)
+		thief := newDevice(1, "")
+		thief.transaction = "T0"
+		w.wantFailure(w.send(thief.request(t, scep.CertPoll)), scep.BadCertID)
+	})
+}
+
+func TestCertificateIsWithheldUntilTheCloudAccepts(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.set(func(c *cloud) { c.deaf = true })
+		d := newDevice(0, "good")
+		began := time.Now()
+		w.want(w.ask(d), scep.Pending)
+		if held := time.Since(began); held != 25*time.Second {
+			t.Errorf("exchange was held for %v, want answer_within", held)
+		}
+		w.want(w.send(d.request(t, scep.CertPoll)), scep.Pending)
+		if e := w.entries(1)[0]; e.State != journal.Withheld {
+			t.Errorf("entry is %v, want withheld", e.State)
+		}
+		w.restart()
+		w.want(w.ask(d), scep.Pending)
+		w.cloud.set(func(c *cloud) { c.deaf = false })
+		w.want(w.send(d.request(t, scep.CertPoll)), scep.Success)
+		if w.core.issues != 1 {
+			t.Errorf("CA was asked %d times", w.core.issues)
+		}
+		w.told(1, 0)
+	})
+}
+
+func TestRefusedNotificationRevokes(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.set(func(c *cloud) { c.against = true })
+		d := newDevice(0, "good")
+		w.wantFailure(w.ask(d), scep.BadRequest)
+		w.later(5 * time.Second)
+		w.wantRevoked()
+		w.wantFailure(w.ask(d), scep.BadRequest)
+	})
+}
+
+func TestWithheldTooLongIsAbandonedAndRevoked(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.set(func(c *cloud) { c.deaf = true })
+		d := newDevice(0, "good")
+		w.want(w.ask(d), scep.Pending)
+		w.later(51 * time.Minute)
+		if e := w.entries(1)[0]; e.State != journal.Abandoned {
+			t.Fatalf("entry is %v, want abandoned", e.State)
+		}
+		w.wantRevoked()
+		w.cloud.set(func(c *cloud) { c.deaf = false })
+		w.later(time.Hour)
+		w.told(0, 0)
+		w.wantFailure(w.ask(d), scep.BadRequest)
+	})
+}
+
+// wantRevoked wants every certificate at the CA revoked, and at least one there.
+func (w *world) wantRevoked() {
+	w.t.Helper()
+	w.core.mu.Lock()
+	defer w.core.mu.Unlock()
+	if len(w.core.issued) == 0 || len(w.core.revoked) != len(w.core.issued) {
+		w.t.Fatalf("%d issued, %d revoked", len(w.core.issued), len(w.core.revoked))
+	}
+}
+
+func TestDeviceThatHangsUpChangesNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.slow = 5 * time.Second
+		d := newDevice(0, "good")
+		ctx, hangUp := context.WithTimeout(t.Context(), time.Second)
+		defer hangUp()
+		res, err := w.endpoint.Enroll(ctx, d.request(t, scep.PKCSReq))
+		if err != nil || res.Status != scep.Pending {
+			t.Fatalf("got %v, %v", res, err)
+		}
+		w.later(10 * time.Second)
+		w.told(1, 0)
+		w.want(w.ask(d), scep.Success)
+		if w.core.issues != 1 {
+			t.Errorf("CA was asked %d times", w.core.issues)
+		}
+	})
+}
+
+func TestDownCAIsTriedUntilTheDeadline(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.set(func(f *fakeCA) { f.down = true })
+		d := newDevice(0, "good")
+		w.want(w.ask(d), scep.Pending)
+		w.core.set(func(f *fakeCA) { f.down = false })
+		w.later(2 * time.Minute)
+		w.told(1, 0) // by the settle worker: no device had come back
+		w.want(w.ask(d), scep.Success)
+
+		w.core.set(func(f *fakeCA) { f.down = true })
+		late := newDevice(1, "good too")
+		w.want(w.ask(late), scep.Pending)
+		w.later(time.Hour)
+		w.told(1, 1)
+		if got := w.cloud.failures[0].HResult; got != ca.HResultUnavailable {
+			t.Errorf("HRESULT %#x", uint32(got))
+		}
+		w.wantFailure(w.ask(late), scep.BadRequest)
+	})
+}
+
+func TestUnknownOutcomeIsSearchedBeforeASecondSubmission(t *testing.T) {
+	for name, carriedOut := range map[string]bool{"carried out": true, "not carried out": false} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.core.set(func(f *fakeCA) { f.mute, f.deafTo = carriedOut, !carriedOut })
+				d := newDevice(0, "good")
+				w.core.slow = 30 * time.Second
+				w.want(w.ask(d), scep.Pending)
+				w.later(10 * time.Second)
+				w.core.set(func(f *fakeCA) { f.mute, f.deafTo, f.slow = false, false, 0 })
+				w.later(2 * time.Minute)
+				w.want(w.ask(d), scep.Success)
+				if n := len(w.core.issued); n != 1 {
+					t.Errorf("the CA has %d certificates, want 1", n)
+				}
+				w.told(1, 0)
+			})
+		})
+	}
+}
+
+func TestCAThatCannotBeSearchedGetsOneResubmission(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.stop()
+		w.ca = blindCA{w.core}
+		w.start()
+		w.core.set(func(f *fakeCA) { f.mute = true })
+		d := newDevice(0, "good")
+		w.ask(d)
+		w.later(5 * time.Minute)
+		if w.core.issues != 2 {
+			t.Errorf("CA was asked %d times, want one resubmission", w.core.issues)
+		}
+		if w.audit.FilterMessage("possible_orphan").Len() == 0 {
+			t.Error("no audit line names the possible orphan")
+		}
+		w.wantFailure(w.ask(d), scep.BadRequest)
+		w.told(0, 1)
+	})
+}
+
+func TestDenialIsFinalAndTold(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.deny = &ca.Denied{HResult: ca.HResultTemplateDenied, Text: "no enrol right"}
+		d := newDevice(0, "good")
+		w.wantFailure(w.ask(d), scep.BadRequest)
+		w.later(5 * time.Second)
+		w.told(0, 1)
+		if got := w.cloud.failures[0]; got.HResult != ca.HResultTemplateDenied || got.Description != "no enrol right" {
+			t.Errorf("cloud was told %#x %q", uint32(got.HResult), got.Description)
+		}
+		w.core.set(func(f *fakeCA) { f.deny = nil })
+		w.wantFailure(w.ask(d), scep.BadRequest) // a denial spends the challenge
+		if w.core.issues != 1 {
+			t.Errorf("CA was asked %d times", w.core.issues)
+		}
+	})
+}
+
+func TestParkedRequestWaitsForAPerson(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.park = true
+		d := newDevice(0, "good")
+		began := time.Now()
+		w.want(w.ask(d), scep.Pending)
+		if held := time.Since(began); held > time.Second {
+			t.Errorf("exchange was held for %v though only a person can decide", held)
+		}
+		w.later(2 * time.Hour) // longer than a challenge lives
+		w.restart()
+		w.want(w.send(d.request(t, scep.CertPoll)), scep.Pending)
+		w.core.set(func(f *fakeCA) { f.parked["1"].approved = true })
+		w.reg.Nudge(t.Context(), w.entries(1)[0].ID)
+		w.later(time.Second)
+		w.want(w.send(d.request(t, scep.CertPoll)), scep.Success)
+		w.told(1, 0)
+	})
+}
+
+func TestParkedRequestDenied(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.park = true
+		d := newDevice(0, "good")
+		w.want(w.ask(d), scep.Pending)
+		w.core.set(func(f *fakeCA) { f.parked["1"].denied = true })
+		w.later(5 * time.Minute)
+		w.wantFailure(w.send(d.request(t, scep.CertPoll)), scep.BadRequest)
+		w.told(0, 1)
+	})
+}
+
+func TestWrongCertificateNeverLeaves(t *testing.T) {
+	for name, tamper := range map[string]func(*x509.Certificate){
+		"another subject":           func(c *x509.Certificate) { c.RawSubject = []byte{0x30, 0} },
+		"another key":               func(c *x509.Certificate) { c.PublicKey = testkeys.RSA2048(7).Public() },
+		"an added name":             func(c *x509.Certificate) { c.ExtraExtensions = nil; c.DNSNames = []string{"dc.corp.example"} },
+		"a CA certificate":          func(c *x509.Certificate) { c.IsCA = true; c.KeyUsage |= x509.KeyUsageCertSign },
+		"the right to sign a CRL":   func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign },
+		"longer than the cap":       func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(3, 0, 0) },
+		"expired before it is seen": func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.core.tamper = tamper
+				w.cloud.maxLife = 2 * 365 * 24 * time.Hour
+				w.wantFailure(w.ask(newDevice(0, "good")), scep.BadRequest)
+				w.later(5 * time.Second)
+				w.wantRevoked()
+				w.told(0, 1)
+				if e := w.entries(1)[0]; e.State != journal.Failed || e.Failure.Rule != "issued_certificate" {
+					t.Errorf("entry is %v, %+v", e.State, e.Failure)
+				}
+			})
+		})
+	}
+}
+
+func TestWorkInFlightIsDrainedAtAStop(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.slow = 5 * time.Second
+		d := newDevice(0, "good")
+		answered := make(chan *scep.Result, 1)
+		go func() { answered <- w.ask(d) }()
+		time.Sleep(time.Second)
+		w.reg.AnswerNow()
+		synctest.Wait()
+		w.stop()
+		if res := <-answered; res.Status != scep.Pending {
+			t.Errorf("the waiting device got %v, want PENDING", res.Status)
+		}
+		w.told(1, 0)
+		w.start()
+		w.want(w.ask(d), scep.Success)
+	})
+}
