@@ -1,0 +1,114 @@
+package firstrun
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// writeConfig leaves the file that the service is started with: what differs
+// from the defaults, and why.
+func (p *Plan) writeConfig(context.Context) error {
+	text := strings.Join([]string{
+		head, p.o.listenerText(), p.o.tenantText(), caText, p.o.endpointText(), foot,
+	}, "\n")
+	return writeNew(p.path(ConfigFile), []byte(text), 0o600)
+}
+
+const head = `# Made by "certconnector init". Paths are relative to this folder.
+# All keys and their defaults: configs/certconnector.full.yaml, or "certconnector schema".
+# Check changes with "certconnector validate".
+
+state_dir: .
+`
+
+func (o *Options) listenerText() string {
+	tls := "tls: {certificate: tls/tls.crt.pem, key: tls/tls.key.pem}"
+	if o.PlainHTTP {
+		tls = "plain_http: true # a proxy on this host ends TLS, or this is a laboratory"
+	}
+	return fmt.Sprintf(`listeners:
+  - name: devices
+    address: %s
+    faces: [scep]
+    %s
+  # Health and metrics for operators:
+  # - {name: admin, address: "127.0.0.1:9443", faces: [status], plain_http: true}
+`, quote(o.Listen), tls)
+}
+
+func (o *Options) tenantText() string {
+	if o.Policy != PolicyIntune {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `tenants:
+  - name: intune
+    tenant_id: %s
+    client_id: %s
+    cloud: %s
+    credential: {certificate: entra/entra.crt.pem, key: entra/entra.key.pem}
+`, quote(o.Tenant), quote(o.ClientID), o.Cloud)
+	urls := []struct{ key, value string }{{"authority", o.AuthorityURL}, {"graph", o.GraphURL}, {"resource", o.ResourceURL}}
+	section := "    urls:\n"
+	for _, u := range urls {
+		if u.value != "" {
+			fmt.Fprintf(&b, "%s      %s: %s\n", section, u.key, quote(u.value))
+			section = ""
+		}
+	}
+	if o.CloudCAFile != "" {
+		fmt.Fprintf(&b, "    ca_file: %s\n", quote(o.CloudCAFile))
+	}
+	return b.String()
+}
+
+const caText = `cas:
+  - name: ` + CAName + ` # do not change: the CA's register is kept under it
+    embedded:
+      certificate: ca/ca.crt.pem
+      key: ca/ca.key.pem
+      profiles:
+        - {name: device, validity: 8760h, eku: [clientAuth]}
+`
+
+func (o *Options) endpointText() string {
+	policy := "policy: {intune: {tenant: intune}}"
+	if o.Policy == PolicyStatic {
+		challenge := ChallengeFile
+		if o.ChallengeFile != "" {
+			challenge = o.ChallengeFile
+		}
+		policy = fmt.Sprintf(`policy:
+      static:
+        challenge: {file: %s}
+        # Whoever knows the challenge gets a certificate with any name: for a
+        # laboratory, not for a fleet.
+        allow_static_challenge: true`, quote(challenge))
+	}
+	return fmt.Sprintf(`endpoints:
+  - name: devices
+    path: %s
+    ca: %s
+    templates: {general: device}
+    %s
+    ra:
+      signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
+      encryption: {certificate: ra/encryption.crt.pem, key: ra/encryption.key.pem}
+`, SCEPPath, CAName, policy)
+}
+
+const foot = `journal: {sqlite: {path: journal.db}}
+secrets: {local_key: local.key}
+`
+
+// quote writes a text as YAML reads it back, whatever is in it: JSON strings
+// are YAML strings.
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil { // a string can always be encoded
+		return `""`
+	}
+	return string(b)
+}

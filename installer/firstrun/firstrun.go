@@ -1,0 +1,193 @@
+// Package firstrun sets up a connector in one folder: local key, journal,
+// embedded CA, registration authority, TLS certificate, the secret or the
+// certificate of its policy, and the configuration file. It is a list of
+// steps that can be shown before they are done; when one fails, those before
+// are undone. Nothing that exists is ever replaced, and everything is on disk
+// when it is done.
+package firstrun
+
+import (
+	"context"
+	"crypto/sha1" // Windows and Intune show certificates by SHA-1; nothing is verified with it
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+)
+
+// Files of a first run, below its folder.
+const (
+	ConfigFile    = "certconnector.yaml"
+	LocalKeyFile  = "local.key"
+	JournalFile   = "journal.db"
+	CAFolder      = "ca"
+	RAFolder      = "ra"
+	TLSFolder     = "tls"
+	EntraFolder   = "entra"
+	ChallengeFile = "challenge"
+)
+
+// CAName is the configured name of the embedded CA, under which its register
+// is kept.
+const CAName = "embedded"
+
+// SCEPPath is the path of the endpoint: that of NDES, which Intune profiles
+// and Microsoft's own scripts expect.
+const SCEPPath = "/certsrv/mscep/mscep.dll"
+
+// Plan is a first run that has not happened yet.
+type Plan struct {
+	o     Options
+	steps []Step
+	made  Result
+	root  *x509.Certificate
+}
+
+// Result is what a first run made.
+type Result struct {
+	ConfigFile string `json:"config_file"`
+	SCEPURL    string `json:"scep_url"`
+
+	RootCertificate string `json:"root_certificate"` // file, PEM
+	RootSHA256      string `json:"root_sha256"`      // upper-case hex
+	RootSHA1        string `json:"root_sha1"`        // as Windows and Intune show it
+
+	ChallengeFile    string `json:"challenge_file,omitempty"`    // static
+	EntraCertificate string `json:"entra_certificate,omitempty"` // intune: file to upload
+}
+
+// New checks the options and that no file is in the way. It changes nothing.
+func New(o Options) (*Plan, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	p := &Plan{o: o}
+	p.made.ConfigFile = p.path(ConfigFile)
+	p.made.SCEPURL = o.scepURL()
+	p.plan()
+	files := []string{ConfigFile, LocalKeyFile, JournalFile, ChallengeFile, CAFolder, RAFolder, TLSFolder, EntraFolder}
+	if err := o.free(files); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Steps lists what Run will do.
+func (p *Plan) Steps() []string {
+	list := make([]string, len(p.steps))
+	for i, s := range p.steps {
+		list[i] = s.Does
+	}
+	return list
+}
+
+// Run does it. report is called after each step; it may be nil. An error
+// means that everything is as it was before, or says what is not.
+func (p *Plan) Run(ctx context.Context, report func(Step)) (Result, error) {
+	if err := run(ctx, p.steps, report); err != nil {
+		return Result{}, err
+	}
+	return p.made, nil
+}
+
+// plan lists the steps. The configuration comes last: without it nothing
+// starts with half a set of keys.
+func (p *Plan) plan() {
+	p.folder("make the folder "+p.o.Dir, ".")
+	p.add("make the local key", p.makeLocalKey, LocalKeyFile)
+	p.add("make the journal", p.makeJournal, JournalFile, JournalFile+"-owner", JournalFile+"-wal", JournalFile+"-shm")
+	p.folder("make a folder for the CA", CAFolder)
+	p.add("make the CA's key and root certificate", p.makeCA, caKeyFile, caCertFile)
+	p.folder("make a folder for the registration authority", RAFolder)
+	p.folder("make a folder for TLS", TLSFolder)
+	p.add("make the registration authority's keys and certificates"+p.andTLS(), p.makeOwn,
+		raFile("signing", "key"), raFile("signing", "crt"), raFile("encryption", "key"), raFile("encryption", "crt"), tlsKeyFile, tlsCertFile)
+	switch {
+	case p.o.Policy == PolicyIntune:
+		p.folder("make a folder for the Entra certificate", EntraFolder)
+		p.add("make the key and certificate to sign in with at Entra", p.makeEntra, entraKeyFile, entraCertFile)
+	case p.o.ChallengeFile == "":
+		p.add("make a challenge", p.makeChallenge, ChallengeFile)
+	default:
+		p.made.ChallengeFile = p.o.ChallengeFile
+	}
+	p.add("write the configuration", p.writeConfig, ConfigFile)
+	if p.o.Check != nil {
+		p.add("check the configuration", func(context.Context) error { return p.o.Check(p.path(ConfigFile)) })
+	}
+}
+
+func (p *Plan) andTLS() string {
+	if p.o.PlainHTTP {
+		return ""
+	}
+	return ", and those for TLS"
+}
+
+// add plans a step that makes files. If it fails half way, it removes them.
+func (p *Plan) add(does string, do func(context.Context) error, files ...string) {
+	paths := make([]string, len(files))
+	for i, f := range files {
+		paths[i] = p.path(f)
+	}
+	clean := func() error { return remove(paths...) }
+	p.steps = append(p.steps, Step{Does: does, undo: clean, do: func(ctx context.Context) error {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		if undoErr := clean(); undoErr != nil {
+			return fmt.Errorf("%w (and what it left behind: %w)", err, undoErr)
+		}
+		return err
+	}})
+}
+
+// folder plans a folder; only one that was made is removed again.
+func (p *Plan) folder(does, name string) {
+	if name == TLSFolder && p.o.PlainHTTP {
+		return
+	}
+	made := false
+	p.steps = append(p.steps, Step{
+		Does: does,
+		do: func(context.Context) (err error) {
+			made, err = makeFolder(p.path(name))
+			return err
+		},
+		undo: func() error {
+			if !made {
+				return nil
+			}
+			return remove(p.path(name))
+		},
+	})
+}
+
+func (p *Plan) path(name string) string { return filepath.Join(p.o.Dir, name) }
+
+// describeRoot notes what people compare.
+func (p *Plan) describeRoot(root *x509.Certificate) {
+	p.root = root
+	p.made.RootCertificate = p.path(caCertFile)
+	p.made.RootSHA256 = fmt.Sprintf("%X", sha256.Sum256(root.Raw))
+	p.made.RootSHA1 = fmt.Sprintf("%X", sha1.Sum(root.Raw))
+}
+
+// scepURL is what devices are given.
+func (o *Options) scepURL() string {
+	scheme, standard := "https", "443"
+	if o.PlainHTTP {
+		scheme, standard = "http", "80"
+	}
+	host := o.Hostnames[0]
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if _, port, err := net.SplitHostPort(o.Listen); err == nil && port != standard {
+		host += ":" + port
+	}
+	return scheme + "://" + host + SCEPPath
+}

@@ -1,0 +1,199 @@
+package firstrun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/certconnector/certconnector/ca/embedded"
+)
+
+// Policies that a first run can set up.
+const (
+	PolicyStatic = "static" // one shared challenge, for a laboratory
+	PolicyIntune = "intune"
+)
+
+// minChallenge is the shortest challenge of an operator's own that is taken.
+const minChallenge = 16
+
+// Options say what to set up.
+type Options struct {
+	Dir       string   // the one folder for everything; made if need be
+	Hostnames []string // names that devices use; empty: this host's name
+	Listen    string   // address for devices; "": ":443", or ":80" with PlainHTTP
+	PlainHTTP bool     // no TLS: a proxy on this host ends it, or a laboratory
+	Policy    string   // PolicyStatic or PolicyIntune
+
+	ChallengeFile string // static: file with the challenge; "": one is made
+
+	// For PolicyIntune.
+	Tenant, ClientID string
+	Cloud            string // "": public; custom needs the addresses below
+	AuthorityURL     string
+	GraphURL         string
+	ResourceURL      string
+	CloudCAFile      string // further roots for the cloud's certificates
+
+	CAKey embedded.KeyKind // "": rsa3072
+	RAKey embedded.KeyKind // "": rsa2048
+
+	// Check is asked about the new configuration file before the first run
+	// counts as done. May be nil.
+	Check func(configFile string) error
+	Clock func() time.Time // nil: time.Now
+}
+
+// complete fills in what was left open and reports everything that is wrong
+// at once.
+func (o *Options) complete() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Dir == "" {
+		wrong("--dir is missing: name the folder for keys, journal and configuration")
+	} else if dir, err := filepath.Abs(o.Dir); err != nil {
+		wrong("--dir: %v", err)
+	} else {
+		o.Dir = dir
+	}
+	if len(o.Hostnames) == 0 {
+		if name, err := os.Hostname(); err == nil && name != "" {
+			o.Hostnames = []string{name}
+		} else {
+			wrong("--hostname is missing: name the host as devices do")
+		}
+	}
+	o.completeListener(wrong)
+	o.completeKeys(wrong)
+	switch o.Policy {
+	case PolicyStatic:
+		o.completeStatic(wrong)
+	case PolicyIntune:
+		o.completeIntune(wrong)
+	default:
+		wrong("--policy %q is unknown, want %s or %s", o.Policy, PolicyStatic, PolicyIntune)
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Options) completeListener(wrong func(string, ...any)) {
+	if o.Listen == "" {
+		o.Listen = ":443"
+		if o.PlainHTTP {
+			o.Listen = ":80"
+		}
+	}
+	if _, port, err := net.SplitHostPort(o.Listen); err != nil || port == "" {
+		wrong("--listen %q is not host:port, as :443", o.Listen)
+	}
+}
+
+func (o *Options) completeKeys(wrong func(string, ...any)) {
+	for _, k := range []struct {
+		flag     string
+		kind     *embedded.KeyKind
+		fallback embedded.KeyKind
+	}{{"--ca-key", &o.CAKey, embedded.RSA3072}, {"--ra-key", &o.RAKey, embedded.RSA2048}} {
+		if *k.kind == "" {
+			*k.kind = k.fallback
+		}
+		kind, err := embedded.ParseKeyKind(string(*k.kind))
+		if err != nil {
+			wrong("%s: %v", k.flag, err)
+		}
+		*k.kind = kind
+	}
+	if o.RAKey == embedded.P256 || o.RAKey == embedded.P384 {
+		wrong("--ra-key %s: devices encrypt to RSA keys only", o.RAKey)
+	}
+}
+
+func (o *Options) completeStatic(wrong func(string, ...any)) {
+	for flag, value := range map[string]string{"--tenant": o.Tenant, "--client-id": o.ClientID, "--cloud": o.Cloud} {
+		if value != "" {
+			wrong("%s belongs to --policy intune", flag)
+		}
+	}
+	if o.ChallengeFile == "" {
+		return
+	}
+	b, err := os.ReadFile(o.ChallengeFile)
+	if err != nil {
+		wrong("--challenge-file: %v", err)
+		return
+	}
+	if len(strings.TrimRight(string(b), "\r\n")) < minChallenge {
+		wrong("--challenge-file: the challenge has fewer than %d characters; leave the flag away and a strong one is made", minChallenge)
+	}
+	o.ChallengeFile = absolute(o.ChallengeFile)
+}
+
+func (o *Options) completeIntune(wrong func(string, ...any)) {
+	if o.Tenant == "" {
+		wrong("--tenant is missing: the Entra tenant's ID or *.onmicrosoft.com name")
+	}
+	if o.ClientID == "" {
+		wrong("--client-id is missing: the application (client) ID of the app registration")
+	}
+	if o.ChallengeFile != "" {
+		wrong("--challenge-file belongs to --policy static")
+	}
+	if o.Cloud == "" {
+		o.Cloud = "public"
+	}
+	if !slices.Contains([]string{"public", "usgov", "dod", "china", "custom"}, o.Cloud) {
+		wrong("--cloud %q is unknown, want public, usgov, dod, china or custom", o.Cloud)
+	}
+	for _, u := range []struct{ flag, value string }{
+		{"--authority-url", o.AuthorityURL}, {"--graph-url", o.GraphURL}, {"--resource-url", o.ResourceURL},
+	} {
+		if u.value == "" {
+			if o.Cloud == "custom" {
+				wrong("%s is missing: --cloud custom has no addresses of its own", u.flag)
+			}
+			continue
+		}
+		if p, err := url.Parse(u.value); err != nil || p.Host == "" {
+			wrong("%s %q is no address", u.flag, u.value)
+		}
+	}
+	if o.CloudCAFile != "" {
+		if _, err := os.Stat(o.CloudCAFile); err != nil {
+			wrong("--cloud-ca-file: %v", err)
+		}
+		o.CloudCAFile = absolute(o.CloudCAFile)
+	}
+}
+
+// free reports every file of the first run that exists already.
+func (o *Options) free(files []string) error {
+	var errs []error
+	for _, name := range files {
+		path := filepath.Join(o.Dir, name)
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("%q exists already and is kept", path))
+		}
+	}
+	if len(errs) > 0 {
+		errs = append(errs, errors.New("nothing was changed; choose another --dir, or move these files away if they are of no use any more"))
+	}
+	return errors.Join(errs...)
+}
+
+// absolute is for paths that stand in the configuration file.
+func absolute(path string) string {
+	if a, err := filepath.Abs(path); err == nil {
+		return a
+	}
+	return path
+}
