@@ -297,3 +297,33 @@ func (k cancellingKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpt
 	k.cancel()
 	return k.Signer.Sign(rand, digest, opts)
 }
+
+// countingKey counts what it signs.
+type countingKey struct {
+	crypto.Signer
+	signed *int
+}
+
+func (k countingKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	*k.signed++
+	return k.Signer.Sign(rand, digest, opts)
+}
+
+// TestNothingIsSignedInVain cancels before, and asks for names that nobody
+// could read: neither may use the key.
+func TestNothingIsSignedInVain(t *testing.T) {
+	key, signed := testkeys.P256(1), 0
+	root := rootOf(t, key, time.Now().Add(-time.Hour), time.Now().Add(day))
+	authority := mustOpen(t, embedded.Config{Key: countingKey{key, &signed}, Chain: []*x509.Certificate{root}})
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := authority.Issue(cancelled, ca.Request{CSR: catest.NewCSR(t, catest.CSROptions{})}); !errors.Is(err, ca.ErrUnavailable) {
+		t.Errorf("cancelled: %v, want ErrUnavailable", err)
+	}
+	mail := catest.CSROptions{RawSAN: []byte("\x30\x04\x81\x02\xff\xfe")} // an address that is no IA5String
+	_, err := authority.Issue(t.Context(), ca.Request{CSR: catest.NewCSR(t, mail)})
+	wantDenied(t, err, ca.HResultTemplateDenied)
+	if signed != 0 {
+		t.Errorf("%d signatures", signed)
+	}
+}

@@ -65,8 +65,6 @@ type CA struct {
 	sealer   *secret.Sealer
 	clock    func() time.Time
 
-	collecting keyedMutex // by request ID: one Collect at a time signs
-
 	crlValidity time.Duration
 	crlMu       sync.Mutex // guards crl; held while a list is made, so that one is made at a time
 	crl         *cachedCRL
@@ -189,40 +187,4 @@ func (c *CA) Profiles() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// keyedMutex is one lock a name; a name that nobody holds costs nothing.
-type keyedMutex struct {
-	mu   sync.Mutex
-	held map[string]*heldName
-}
-
-type heldName struct {
-	sync.Mutex
-	users int
-}
-
-// lock waits for the name and returns how to let it go.
-func (k *keyedMutex) lock(name string) (unlock func()) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = make(map[string]*heldName)
-	}
-	h := k.held[name]
-	if h == nil {
-		h = &heldName{}
-		k.held[name] = h
-	}
-	h.users++
-	k.mu.Unlock()
-
-	h.Lock()
-	return func() {
-		h.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if h.users--; h.users == 0 {
-			delete(k.held, name)
-		}
-	}
 }

@@ -39,8 +39,6 @@ func (c *CA) park(ctx context.Context, req ca.Request) error {
 // by the first Collect; all others get that certificate, in this process and
 // after a restart.
 func (c *CA) Collect(ctx context.Context, requestID string) (*ca.Issued, error) {
-	unlock := c.collecting.lock(requestID)
-	defer unlock()
 	parked, err := c.parked(ctx, requestID)
 	if err != nil {
 		return nil, err
@@ -74,8 +72,9 @@ func (c *CA) parked(ctx context.Context, id string) (ca.ParkedRequest, error) {
 	return parked, err
 }
 
-// complete issues an approved request. Another machine may do so at the same
-// time: the register takes one certificate, and the other was never anywhere.
+// complete issues an approved request. Another call, or another machine, may do
+// so at the same time: the register takes one certificate, and the other was
+// never anywhere.
 func (c *CA) complete(ctx context.Context, parked ca.ParkedRequest) (*ca.Issued, error) {
 	d, err := c.draftParked(parked)
 	if err != nil {
