@@ -67,7 +67,7 @@ func Create(dir string, o Options) (*x509.Certificate, error) {
 	if err := StoreKey(filepath.Join(dir, KeyFile), key); err != nil {
 		return nil, err
 	}
-	if err := writeNew(filepath.Join(dir, ChainFile), encodeChain(cert), 0o644); err != nil {
+	if err := StoreChain(filepath.Join(dir, ChainFile), cert); err != nil {
 		// Nothing was signed with the key for anybody; the next try may start anew.
 		return nil, errors.Join(err, os.Remove(filepath.Join(dir, KeyFile)))
 	}

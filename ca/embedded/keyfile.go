@@ -90,17 +90,18 @@ func loadIdentity(dir string) (crypto.Signer, []*x509.Certificate, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	chain, err := loadChain(filepath.Join(dir, ChainFile))
+	chain, err := LoadChain(filepath.Join(dir, ChainFile))
 	if err != nil {
 		return nil, nil, err
 	}
 	return key, chain, nil
 }
 
-func loadChain(path string) ([]*x509.Certificate, error) {
+// LoadChain reads the certificates of a PEM file, in its order.
+func LoadChain(path string) ([]*x509.Certificate, error) {
 	b, err := readSmall(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the CA certificate: %w", err)
+		return nil, fmt.Errorf("reading certificates: %w", err)
 	}
 	var chain []*x509.Certificate
 	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
@@ -109,7 +110,7 @@ func loadChain(path string) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("CA certificate %q: %w", path, err)
+			return nil, fmt.Errorf("certificate in %q: %w", path, err)
 		}
 		chain = append(chain, cert)
 	}
@@ -119,12 +120,14 @@ func loadChain(path string) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-func encodeChain(chain ...*x509.Certificate) []byte {
+// StoreChain writes certificates as PEM, in their order, and syncs file and
+// folder. It never replaces a file.
+func StoreChain(path string, chain ...*x509.Certificate) error {
 	var b bytes.Buffer
 	for _, cert := range chain {
 		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 	}
-	return b.Bytes()
+	return writeNew(path, b.Bytes(), 0o644)
 }
 
 // readSmall reads a regular file of sensible size.

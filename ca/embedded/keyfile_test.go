@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/internal/testkeys"
@@ -110,5 +111,31 @@ func TestKeyKinds(t *testing.T) {
 	}
 	if ec, ok := key.(*ecdsa.PrivateKey); !ok || ec.Curve.Params().BitSize != 384 {
 		t.Errorf("p384 made a %T", key)
+	}
+}
+
+func TestChainFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ra.crt.pem")
+	now := time.Now()
+	one, two := rootOf(t, testkeys.P256(0), now, now.Add(day)), rootOf(t, testkeys.P256(1), now, now.Add(day))
+	if err := embedded.StoreChain(path, one, two); err != nil {
+		t.Fatal(err)
+	}
+	if chain, err := embedded.LoadChain(path); err != nil || len(chain) != 2 || !chain[0].Equal(one) || !chain[1].Equal(two) {
+		t.Errorf("%d certificates came back, or in another order; %v", len(chain), err)
+	}
+	if err := embedded.StoreChain(path, two); err == nil {
+		t.Error("a chain was replaced")
+	}
+	for name, content := range map[string]string{"empty": "", "damaged": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := embedded.LoadChain(path); err == nil {
+			t.Errorf("%s file was taken", name)
+		}
+	}
+	if _, err := embedded.LoadChain(t.TempDir()); err == nil {
+		t.Error("a folder was taken")
 	}
 }
