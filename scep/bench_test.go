@@ -1,5 +1,7 @@
 package scep_test
 
+//lint:file-ignore SA1019 the floor of SCEP is PKCS #1 v1.5
+
 import (
 	"crypto"
 	"crypto/rand"
@@ -63,5 +65,34 @@ func BenchmarkFloor(b *testing.B) {
 		_ = rsa.VerifyPKCS1v15(&device.PublicKey, crypto.SHA256, digest, signature)
 		_, _ = rsa.EncryptPKCS1v15(rand.Reader, &device.PublicKey, key)
 		_, _ = rsa.SignPKCS1v15(rand.Reader, signing, crypto.SHA256, digest)
+	}
+}
+
+// BenchmarkOpenFailures shows that failures cost alike, whatever their cause.
+func BenchmarkOpenFailures(b *testing.B) {
+	w := newWorld(b)
+	ra := w.ra(b)
+	csr := request{}.build(b)
+	toRA := []to{{cert: w.encryption}}
+	for _, bb := range []struct {
+		name string
+		env  envelope
+	}{
+		{"key padding", envelope{to: []to{{cert: w.encryption, encrypted: make([]byte, 256)}}, plain: csr}},
+		{"content padding", envelope{to: toRA, plain: csr, padding: make([]byte, 16-len(csr)%16)}},
+		{"no DER", envelope{to: toRA, plain: make([]byte, len(csr))}},
+		{"CSR signature", envelope{to: toRA, plain: request{breakSig: true}.build(b)}},
+	} {
+		m, err := scep.Parse(message{content: bb.env.build(b)}.build(b), scep.Algorithms{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(bb.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := m.Open(ra); err == nil {
+					b.Fatal("opened")
+				}
+			}
+		})
 	}
 }

@@ -232,7 +232,8 @@ func (r to) build(t testing.TB, key []byte) []byte {
 		algorithm = alg(idOAEP, r.oaepParam)
 		encrypted, err = rsa.EncryptOAEP(r.oaep.New(), rand.Reader, public, key, nil)
 	} else {
-		encrypted, err = rsa.EncryptPKCS1v15(rand.Reader, public, key) //nolint:staticcheck // what devices send
+		//lint:ignore SA1019 this is what devices send
+		encrypted, err = rsa.EncryptPKCS1v15(rand.Reader, public, key)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,9 @@ func (e *Refusal) Result() *Result { return Refuse(e.FailInfo, e.Text) }
 // ErrNoNextCA is returned by NextCACert while no rollover is staged.
 var ErrNoNextCA = errors.New("no next CA certificate is staged")
 
+// maxDetail bounds what one message adds to the log, in octets.
+const maxDetail = 200
+
 func malformed(detail string) error { return &Malformed{Detail: detail} }
 
 func refuse(info FailInfo, text string) error {
@@ -39,5 +42,6 @@ func refuse(info FailInfo, text string) error {
 // envelope (RFC 8894, section 7.8 and the attacks of Bleichenbacher and
 // Vaudenay): FailInfo and Text are always the same.
 func unopened(detail string) *Refusal {
+	detail = detail[:min(len(detail), maxDetail)] // it may quote what a stranger sent
 	return &Refusal{FailInfo: BadMessageCheck, Text: "the message could not be opened", Detail: detail}
 }

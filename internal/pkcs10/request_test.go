@@ -280,3 +280,65 @@ func TestImpossibleKeysAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// NameDigest tells requests for the same names from requests for others.
+func TestDigests(t *testing.T) {
+	build := func(key int, subject, san string) *pkcs10.Request {
+		return parse(t, csr{
+			key: testkeys.RSA2048(key), subject: seq(rdn(cn, cbasn1.UTF8String, subject)),
+			attributes: [][]byte{attribute(pkcs10.OIDExtensionRequest, seq(extension(pkcs10.OIDSubjectAltName, seq(der(0x82, []byte(san))))))},
+		}.build(t))
+	}
+	a, sameNames, otherSAN, otherSubject := build(0, "a", "x"), build(1, "a", "x"), build(0, "a", "y"), build(0, "b", "x")
+	if a.NameDigest() != sameNames.NameDigest() || a.KeyDigest() == sameNames.KeyDigest() || a.Digest() == sameNames.Digest() {
+		t.Error("another key: names must be equal, the rest differ")
+	}
+	if a.NameDigest() == otherSAN.NameDigest() || a.NameDigest() == otherSubject.NameDigest() || a.KeyDigest() != otherSAN.KeyDigest() {
+		t.Error("other names: key must be equal, names differ")
+	}
+}
+
+func TestForeignKeysAreNotSupported(t *testing.T) {
+	ec := asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
+	p256 := asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}
+	for _, tt := range []struct {
+		name        string
+		spki        []byte
+		unsupported bool // rather than malformed
+	}{
+		{"Ed25519", seq(seq(oid(asn1.ObjectIdentifier{1, 3, 101, 112})), der(cbasn1.BIT_STRING, make([]byte, 33))), true},
+		{"curve secp256k1", seq(seq(oid(ec), oid(asn1.ObjectIdentifier{1, 3, 132, 0, 10})), der(cbasn1.BIT_STRING, make([]byte, 66))), true},
+		{"curve without a name", seq(seq(oid(ec)), der(cbasn1.BIT_STRING, make([]byte, 66))), true},
+		{"point that is not on the curve", seq(seq(oid(ec), oid(p256)), der(cbasn1.BIT_STRING, []byte{0, 4}, make([]byte, 64))), false},
+		{"no key", seq(seq(oid(ec), oid(p256))), false},
+		{"nothing", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := pkcs10.ParsePublicKey(tt.spki); err == nil || errors.Is(err, pkcs10.ErrUnsupportedKey) != tt.unsupported {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestCriticalExtensions(t *testing.T) {
+	id := asn1.ObjectIdentifier{1, 2, 3}
+	value := der(cbasn1.OCTET_STRING, []byte{1})
+	for _, tt := range []struct {
+		name     string
+		ext      []byte
+		critical bool
+	}{
+		{"default", seq(oid(id), value), false},
+		{"TRUE", seq(oid(id), der(cbasn1.BOOLEAN, []byte{0xff}), value), true},
+		{"TRUE as some write it", seq(oid(id), der(cbasn1.BOOLEAN, []byte{1}), value), true},
+		{"explicit FALSE", seq(oid(id), der(cbasn1.BOOLEAN, []byte{0}), value), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := parse(t, csr{attributes: [][]byte{attribute(pkcs10.OIDExtensionRequest, seq(tt.ext))}}.build(t))
+			if len(r.Extensions) != 1 || r.Extensions[0].Critical != tt.critical {
+				t.Errorf("extensions %+v", r.Extensions)
+			}
+		})
+	}
+}
