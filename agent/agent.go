@@ -1,0 +1,250 @@
+// Package agent is the service as a value: New builds its parts from a
+// configuration, Run starts them in order and stops them in reverse. It alone
+// knows concrete CA bridges, policy modules and journals.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/agent/control"
+	"github.com/certconnector/certconnector/agent/enroll"
+	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/agent/journal/sqlite"
+	"github.com/certconnector/certconnector/agent/outbox"
+	"github.com/certconnector/certconnector/agent/status"
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/crp"
+	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/webserver"
+	"github.com/certconnector/certconnector/intune"
+	"github.com/certconnector/certconnector/policymodule"
+	"github.com/certconnector/certconnector/scep/scephttp"
+)
+
+// Options are what does not come from the configuration file.
+type Options struct {
+	Logger  *zap.Logger      // nil: nothing is logged
+	Clock   func() time.Time // nil: time.Now
+	Version string           // told to the cloud and by status; "": "unknown"
+	Ready   func()           // called once every listener is open; may be nil
+}
+
+// Agent is the service. Run it once.
+type Agent struct {
+	cfg     Config
+	options Options
+	log     *zap.Logger
+	audit   *zap.Logger
+	down    teardown
+	began   time.Time
+
+	journal      *sqlite.Journal
+	cas          map[string]authority
+	tenants      map[string]*intune.Client
+	registration *enroll.Registration
+	outbox       *outbox.Outbox
+	handler      *scephttp.Handler
+	status       *status.Status
+}
+
+// New opens everything that needs no network: keys, journal, CAs, policy
+// modules. The configuration must be valid. What it opened is closed again
+// when it fails.
+func New(cfg Config, o Options) (*Agent, error) {
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Version == "" {
+		o.Version = "unknown"
+	}
+	a := &Agent{
+		cfg: cfg, options: o, log: o.Logger, audit: o.Logger.Named("audit"), began: o.Clock(),
+		cas: make(map[string]authority), tenants: make(map[string]*intune.Client),
+		down: teardown{log: o.Logger},
+	}
+	if err := a.build(); err != nil {
+		return nil, errors.Join(err, a.down.run(cfg.ShutdownGrace))
+	}
+	return a, nil
+}
+
+// build makes the parts, each from those before it. It is one straight
+// function on purpose: the order is the design.
+func (a *Agent) build() error {
+	sealer, err := secret.LoadSealer(a.cfg.Secrets.LocalKey)
+	if err != nil {
+		return fmt.Errorf("%w (\"certconnector init\" makes it)", err)
+	}
+	if a.journal, err = sqlite.Open(a.cfg.Journal.SQLite.Path, sqlite.Options{Clock: a.options.Clock}); err != nil {
+		return err
+	}
+	a.down.push("journal", func(context.Context) error { return a.journal.Close() })
+
+	bridges := make(map[string]ca.Authority)
+	for _, c := range a.cfg.CAs {
+		if a.cas[c.Name], err = buildCA(c, a.journal, sealer, a.options.Clock); err != nil {
+			return err
+		}
+		bridges[c.Name] = a.cas[c.Name].Authority
+	}
+	points := make(map[string]*crp.Point)
+	for _, t := range a.cfg.Tenants {
+		if points[t.Name], err = a.buildTenant(t, sealer, a.options.Clock); err != nil {
+			return err
+		}
+	}
+	modules := make(map[string]policymodule.Module)
+	for _, e := range a.cfg.Endpoints {
+		if modules[e.Name], err = a.buildModule(e, points); err != nil {
+			return err
+		}
+	}
+
+	a.outbox = outbox.New(outbox.Config{
+		Journal: a.journal, Sealer: sealer, Clock: a.options.Clock, Log: a.log.Named("outbox"), Audit: a.audit,
+		Modules: modules, CAs: bridges, Changed: func(e journal.Entry) { a.registration.Published(e) },
+	})
+	a.registration = enroll.New(enroll.Config{
+		Journal: a.journal, Teller: a.outbox, Sealer: sealer, Clock: a.options.Clock, Log: a.log.Named("enroll"), Audit: a.audit,
+	})
+	var endpoints []scephttp.Endpoint
+	for _, e := range a.cfg.Endpoints {
+		built, err := a.buildEndpoint(context.Background(), e, modules[e.Name], a.cas[e.CA])
+		if err != nil {
+			return err
+		}
+		endpoints = append(endpoints, built)
+	}
+	if a.handler, err = scephttp.New(endpoints, a.scepLimits(), a.log.Named("scep"), nil); err != nil {
+		return err
+	}
+	a.status = status.New(status.Check{Name: "journal", Check: a.journal.Err})
+	return nil
+}
+
+func (a *Agent) scepLimits() scephttp.Limits {
+	l := a.cfg.Limits
+	return scephttp.Limits{
+		MaxURL: l.HeaderBytes, MaxBody: l.BodyBytes, Concurrency: l.Concurrent, FailuresPerMinute: l.FailuresPerMinute,
+	}
+}
+
+// Run serves until ctx ends, and then stops in reverse order: accept nothing
+// more, finish what is in flight, stop the workers, close the journal. It may
+// be called once, and always ends with everything closed.
+func (a *Agent) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.down.run(a.cfg.ShutdownGrace)) }()
+	for _, w := range a.cfg.Warnings() {
+		a.log.Warn("the configuration permits something unsafe", zap.String("what", w))
+	}
+	servers, err := a.listen()
+	if err != nil {
+		return err
+	}
+	socket, err := control.Listen(a.cfg.Control.Socket)
+	if err != nil {
+		closeAll(servers)
+		return fmt.Errorf("opening the control socket: %w", err)
+	}
+
+	// Workers live longer than listeners: a request in flight may need them.
+	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorkers()
+	work := make(chan error, 1)
+	go func() {
+		work <- runTasks(workers, []task{{"outbox", a.outbox.Run}, {"settle worker", a.registration.Settle}})
+	}()
+	a.down.push("workers", func(context.Context) error { stopWorkers(); return <-work })
+	a.down.push("requests in flight", a.registration.Close)
+
+	tasks := []task{
+		{"control socket", func(ctx context.Context) error { return socket.Serve(ctx, a, a.audit) }},
+		{"workers", func(ctx context.Context) error { return watch(ctx, work) }},
+	}
+	for _, s := range servers {
+		tasks = append(tasks, task{"listener " + s.Addr().String(), s.Serve})
+		a.log.Info("listening", zap.Stringer("address", s.Addr()))
+	}
+	a.status.Started()
+	a.log.Info("ready", zap.String("version", a.options.Version), zap.Duration("after", a.options.Clock().Sub(a.began)))
+	if a.options.Ready != nil {
+		a.options.Ready()
+	}
+	err = runTasks(ctx, tasks)
+	a.log.Info("stopping")
+	return err
+}
+
+// watch ends when the workers do, and leaves their result for the teardown.
+func watch(ctx context.Context, work chan error) error {
+	select {
+	case err := <-work:
+		work <- err
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// listen opens every listener, so that a taken port is found before anything
+// is served.
+func (a *Agent) listen() ([]*webserver.Server, error) {
+	var servers []*webserver.Server
+	for _, l := range a.cfg.Listeners {
+		cfg := webserver.Config{
+			Address: l.Address, Handler: a.faces(l), Log: a.log.Named("http"), OnStop: a.registration.AnswerNow,
+			HeaderBytes: a.cfg.Limits.HeaderBytes, Connections: a.cfg.Limits.Connections,
+			ReadHeaderTimeout: a.cfg.Limits.ReadHeaderTimeout, ReadTimeout: a.cfg.Limits.ReadTimeout,
+			WriteTimeout: a.cfg.Limits.WriteTimeout, IdleTimeout: a.cfg.Limits.IdleTimeout, Grace: a.cfg.ShutdownGrace,
+		}
+		if !l.PlainHTTP {
+			pair, err := webserver.LoadKeyPair(l.TLS.Certificate, l.TLS.Key)
+			if err != nil {
+				closeAll(servers)
+				return nil, fmt.Errorf("listener %q: %w", l.Name, err)
+			}
+			cfg.GetCertificate = pair.GetCertificate
+		}
+		s, err := webserver.Listen(cfg)
+		if err != nil {
+			closeAll(servers)
+			return nil, fmt.Errorf("listener %q: %w", l.Name, err)
+		}
+		servers = append(servers, s)
+	}
+	return servers, nil
+}
+
+func closeAll(servers []*webserver.Server) {
+	for _, s := range servers {
+		_ = s.Close()
+	}
+}
+
+// faces is what a listener shows. Status pages have fixed paths; every other
+// path is a device's.
+func (a *Agent) faces(l Listener) http.Handler {
+	if !l.Shows(FaceSCEP) {
+		return a.status.Handler()
+	}
+	if !l.Shows(FaceStatus) {
+		return a.handler
+	}
+	health := a.status.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.Path; !a.handler.Serves(p) && (p == "/livez" || p == "/readyz") {
+			health.ServeHTTP(w, r)
+			return
+		}
+		a.handler.ServeHTTP(w, r)
+	})
+}

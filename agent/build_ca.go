@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/secret"
+)
+
+// authority is a CA as built: sameStore says that its register is in the
+// journal's database.
+type authority struct {
+	ca.Authority
+	sameStore bool
+}
+
+// buildCA is one of the two places that know concrete bridges and modules.
+func buildCA(c CA, register ca.Register, sealer *secret.Sealer, clock func() time.Time) (authority, error) {
+	switch {
+	case c.Embedded != nil:
+		issuer, err := buildEmbedded(c, register, sealer, clock)
+		return authority{Authority: issuer, sameStore: true}, err
+	}
+	return authority{}, fmt.Errorf("CA %q names no kind of CA", c.Name)
+}
+
+func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func() time.Time) (*embedded.CA, error) {
+	key, err := embedded.LoadKey(c.Embedded.Key)
+	if err != nil {
+		return nil, fmt.Errorf("CA %q: %w", c.Name, err)
+	}
+	chain, err := loadCertificates(c.Embedded.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("CA %q: %w", c.Name, err)
+	}
+	cfg := embedded.Config{
+		Name: c.Name, Key: key, Chain: chain, Register: register, Sealer: sealer, Clock: clock, CRLValidity: c.Embedded.CRLLifetime,
+	}
+	if c.Embedded.CRLURL != "" {
+		cfg.CRLURLs = []string{c.Embedded.CRLURL}
+	}
+	profiles := c.Embedded.Profiles
+	if len(profiles) == 0 {
+		profiles = []Profile{DefaultProfile()}
+	}
+	for _, p := range profiles {
+		cfg.Profiles = append(cfg.Profiles, p.embedded(c.Embedded.Backdate))
+	}
+	return embedded.Open(cfg)
+}
+
+func (p Profile) embedded(backdate time.Duration) embedded.Profile {
+	approval := embedded.Auto
+	if p.Approval {
+		approval = embedded.Manual
+	}
+	if backdate == 0 {
+		backdate = -1 // none was chosen; the package's 0 is its default
+	}
+	return embedded.Profile{
+		Name: p.Name, ExtKeyUsages: extKeyUsages(p.EKU), DefaultValidity: p.Validity, MaxValidity: p.Validity,
+		BackDate: backdate, Approval: approval,
+	}
+}
+
+// ekuIDs are what the names in ekuNames stand for.
+var ekuIDs = map[string]asn1.ObjectIdentifier{
+	"clientAuth":      {1, 3, 6, 1, 5, 5, 7, 3, 2},
+	"serverAuth":      {1, 3, 6, 1, 5, 5, 7, 3, 1},
+	"emailProtection": {1, 3, 6, 1, 5, 5, 7, 3, 4},
+	"ipsecIKE":        {1, 3, 6, 1, 5, 5, 7, 3, 17},
+}
+
+// extKeyUsages turns validated names and dotted numbers into identifiers.
+func extKeyUsages(names []string) []asn1.ObjectIdentifier {
+	var oids []asn1.ObjectIdentifier
+	for _, name := range names {
+		oid, ok := ekuIDs[name]
+		if !ok {
+			for part := range strings.SplitSeq(name, ".") {
+				n, _ := strconv.Atoi(part) // Validate saw to it
+				oid = append(oid, n)
+			}
+		}
+		oids = append(oids, oid)
+	}
+	return oids
+}
+
+// loadCertificates reads every certificate of a PEM file.
+func loadCertificates(path string) ([]*x509.Certificate, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a certificate: %w", err)
+	}
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate in %q: %w", path, err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("no certificate in PEM form in " + strconv.Quote(path))
+	}
+	return certs, nil
+}

@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/certconnector/certconnector/agent/enroll"
+	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/policymodule"
+	"github.com/certconnector/certconnector/scep"
+	"github.com/certconnector/certconnector/scep/scephttp"
+)
+
+// buildEndpoint puts an endpoint's parts together: who vouches, who issues,
+// and the keys that speak to devices.
+func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodule.Module, issuer authority) (scephttp.Endpoint, error) {
+	algorithms := scep.Algorithms{LegacySHA1: e.Algorithms.LegacySHA1, Legacy3DES: e.Algorithms.Legacy3DES}
+	ra, err := buildRA(ctx, e, issuer)
+	if err != nil {
+		return scephttp.Endpoint{}, fmt.Errorf("endpoint %q: %w", e.Name, err)
+	}
+	enroller, err := a.registration.Add(enroll.EndpointConfig{
+		Name: e.Name, Tenant: e.tenant(), Module: module, CA: issuer.Authority, CAName: e.CA,
+		Templates: e.Templates.purposes(), Rules: e.rules(),
+		AnswerWithin: e.AnswerWithin, WithholdFor: e.WithholdFor, ReplayWindow: e.ReplayWindow, ParkedFor: e.PendingFor,
+		SameStore: issuer.sameStore,
+	})
+	if err != nil {
+		return scephttp.Endpoint{}, err
+	}
+	bare := scephttp.Page
+	if e.Policy.Intune != nil {
+		bare = scephttp.Forbidden // the documented sign of health with Intune's policy module
+	}
+	return scephttp.Endpoint{
+		Name: e.Name, Path: e.Path, Enroller: enroller, RA: func() *scep.RA { return ra }, Algorithms: algorithms,
+		BareGET: bare, NDESCompatible: strings.HasPrefix(strings.ToLower(e.Path), "/certsrv/mscep"),
+	}, nil
+}
+
+// purposes fills the templates that were not named with the general one.
+func (t Templates) purposes() enroll.Templates {
+	out := enroll.Templates{Signature: t.Signature, Encryption: t.Encryption, General: t.General}
+	if out.Signature == "" {
+		out.Signature = out.General
+	}
+	if out.Encryption == "" {
+		out.Encryption = out.General
+	}
+	return out
+}
+
+func (e Endpoint) rules() enroll.Rules {
+	return enroll.Rules{
+		MinRSABits: e.Allow.MinRSABits, MaxRSABits: e.Allow.MaxRSABits, MaxValidity: e.Allow.MaxValidity,
+		LegacySHA1: e.Algorithms.LegacySHA1, ExtKeyUsages: extKeyUsages(e.Allow.EKU),
+		StripSID: e.SID.Extension == "strip", RefuseSIDURI: e.SID.URI == "refuse",
+		RenewalWithoutChallenge: e.Renewal.WithoutChallenge, RenewalNewKey: !e.Renewal.AllowSameKey, RenewalGrace: e.Renewal.Grace,
+	}
+}
+
+func buildRA(ctx context.Context, e Endpoint, issuer authority) (*scep.RA, error) {
+	chain, err := issuer.Chain(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the chain of CA %q: %w", e.CA, err)
+	}
+	material := scep.RA{Shape: scep.SplitRA, Chain: chain, IncludeRoot: e.GetCACert.IncludeRoot, DERSort: e.GetCACert.DERSort}
+	if material.Signing, err = loadPair(e.RA.Signing); err != nil {
+		return nil, err
+	}
+	if e.RA.Shape == ShapeCombined {
+		material.Shape, material.Encryption = scep.CombinedRA, material.Signing
+	} else if material.Encryption, err = loadPair(e.RA.Encryption); err != nil {
+		return nil, err
+	}
+	return scep.NewRA(material)
+}
+
+func loadPair(p KeyPair) (scep.KeyPair, error) {
+	certs, err := loadCertificates(p.Certificate)
+	if err != nil {
+		return scep.KeyPair{}, err
+	}
+	key, err := embedded.LoadKey(p.Key)
+	if err != nil {
+		return scep.KeyPair{}, err
+	}
+	return scep.KeyPair{Certificate: certs[0], Key: key}, nil
+}
