@@ -36,30 +36,25 @@ type Reply struct {
 	RetryAfter time.Duration // of a 503; 0: not said
 }
 
-// parsePKCS7 reads CMS. The library panics on some malformed padding and
-// lengths, and a server under test may send anything.
-func parsePKCS7(b []byte) (p *pkcs7.PKCS7, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			p, err = nil, fmt.Errorf("malformed CMS: %v", v)
-		}
-	}()
-	return pkcs7.Parse(b)
+// survive turns a panic of the CMS library into an error: it does not check
+// every length and padding, and a server under test may send anything.
+func survive(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("malformed CMS: %v", v)
+	}
 }
 
-func decryptPKCS7(p *pkcs7.PKCS7, to *x509.Certificate, key any) (b []byte, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			b, err = nil, fmt.Errorf("malformed envelope: %v", v)
-		}
-	}()
-	return p.Decrypt(to, key)
+// parsePKCS7 reads CMS.
+func parsePKCS7(b []byte) (p *pkcs7.PKCS7, err error) {
+	defer survive(&err)
+	return pkcs7.Parse(b)
 }
 
 // read verifies and decrypts the CertRep that answers m (RFC 8894, sections
 // 3.2.1 and 3.3.2). It is as strict as the strictest client seen.
-func (m *Message) read(raw []byte, s *Service) (*Reply, error) {
-	r := &Reply{Raw: raw}
+func (m *Message) read(raw []byte, s *Service) (r *Reply, err error) {
+	r = &Reply{Raw: raw}
+	defer survive(&err)
 	if _, rest, err := readElement(raw); err != nil || len(rest) > 0 {
 		return r, errors.New("CertRep is not one DER value")
 	}
@@ -84,12 +79,13 @@ func (m *Message) read(raw []byte, s *Service) (*Reply, error) {
 
 // verify checks the signature of a reply and that its signer is one of the
 // certificates known from GetCACert.
-func verify(p *pkcs7.PKCS7, known []*x509.Certificate) (*x509.Certificate, error) {
+func verify(p *pkcs7.PKCS7, known []*x509.Certificate) (signer *x509.Certificate, err error) {
+	defer survive(&err)
 	if len(p.Signers) != 1 {
 		return nil, fmt.Errorf("%d signers, want one", len(p.Signers))
 	}
 	p.Certificates = known // those inside the message prove nothing
-	signer := p.GetOnlySigner()
+	signer = p.GetOnlySigner()
 	if signer == nil {
 		return nil, errors.New("signed by a certificate that GetCACert does not name")
 	}
@@ -172,7 +168,7 @@ func (m *Message) open(content []byte, r *Reply) error {
 	if err != nil {
 		return fmt.Errorf("own signer certificate: %w", err)
 	}
-	plain, err := decryptPKCS7(envelope, to, m.Signer.Key)
+	plain, err := envelope.Decrypt(to, m.Signer.Key)
 	if errors.Is(err, pkcs7.ErrUnsupportedAlgorithm) {
 		plain, err = unseal(content, m.Signer.Key)
 	}

@@ -123,14 +123,3 @@ func TestLiveReload(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkCapabilities(b *testing.B) {
-	a := newAuthority(b, false)
-	h, err := scephttp.New([]scephttp.Endpoint{a.endpoint()}, scephttp.Limits{}, zap.NewNop(), nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		ask(h, "GET", path+"?operation=GetCACaps&message=x", nil)
-	}
-}
