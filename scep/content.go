@@ -49,7 +49,7 @@ func (r *Request) readIssuerAndSerial(plain []byte) error {
 		return err
 	}
 	var serial cryptobyte.String
-	if !seq.ReadASN1(&serial, cbasn1.INTEGER) || len(serial) == 0 || !seq.Empty() {
+	if !seq.ReadASN1(&serial, cbasn1.INTEGER) || len(serial) == 0 || len(serial) > maxSerial || !seq.Empty() {
 		return errors.New("not an IssuerAndSerialNumber")
 	}
 	r.Issuer, r.Serial = issuer, integer(serial)

@@ -207,6 +207,7 @@ func TestMalformedMessages(t *testing.T) {
 		{"transactionID that is a number", message{content: content, id: []byte{2, 1, 7}}.build(t)},
 		{"two transactionIDs", message{content: content, extra: [][]byte{attr(scepOID(7), el(0x13, []byte("2")))}}.build(t)},
 		{"none of the certificates is the signer's", message{content: content, certs: [][]byte{w.ca.Raw, w.root.Raw}}.build(t)},
+		{"a serial of 65 octets", message{content: content, cert: rawCert{serial: bytes.Repeat([]byte{1}, 65)}.build(t)}.build(t)},
 		{"a certificate that is none", message{content: content, certs: [][]byte{seq()}}.build(t)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -80,6 +80,7 @@ func TestT10NoOracle(t *testing.T) {
 		{"T7 two challenges", "19", envelope{to: toRA, plain: request{challenge: slices.Concat(el(0x13, []byte("a")), el(0x13, []byte("b")))}.build(t)}},
 		{"poll that is no name", "20", envelope{to: toRA, plain: csr}},
 		{"GetCert without a serial", "21", envelope{to: toRA, plain: seq(name("ca"), name("ca"))}},
+		{"serial of 65 octets", "22", envelope{to: toRA, plain: seq(name("ca"), el(2, bytes.Repeat([]byte{1}, 65)))}},
 	}
 	signer := selfSigned(t, message{}.signerKey())
 	var first decoded

@@ -12,6 +12,10 @@ import (
 	"github.com/certconnector/certconnector/internal/pkcs10"
 )
 
+// maxSerial bounds a serial number, in octets. RFC 5280 allows 20, devices send
+// 33; without a bound somebody would have us print millions of digits.
+const maxSerial = 64
+
 var errCertificate = errors.New("malformed certificate")
 
 // ParseSigner reads the certificate of a requester: the fields that a message
@@ -26,7 +30,7 @@ func ParseSigner(der []byte) (*Signer, error) {
 	var serial cryptobyte.String
 	if !s.ReadASN1(&cert, cbasn1.SEQUENCE) || !s.Empty() || !cert.ReadASN1(&tbs, cbasn1.SEQUENCE) ||
 		!tbs.SkipOptionalASN1(cbasn1.Tag(0).ContextSpecific().Constructed()) || // version
-		!tbs.ReadASN1(&serial, cbasn1.INTEGER) || len(serial) == 0 ||
+		!tbs.ReadASN1(&serial, cbasn1.INTEGER) || len(serial) == 0 || len(serial) > maxSerial ||
 		!tbs.ReadASN1(&skipped, cbasn1.SEQUENCE) || // signature
 		!tbs.ReadASN1Element(&issuer, cbasn1.SEQUENCE) ||
 		!tbs.ReadASN1(&skipped, cbasn1.SEQUENCE) || // validity
