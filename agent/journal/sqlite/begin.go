@@ -31,10 +31,8 @@ func (j *Journal) Begin(ctx context.Context, in journal.Intent) (journal.Entry, 
 		if spent {
 			return false, journal.ErrChallengeSpent
 		}
-		e, err = insert(c, &in)
-		if err == nil {
-			owned = &journal.Owned{Entry: e.ID, Token: firstToken}
-		}
+		r, err := insert(c, &in)
+		e, owned = r.Entry, &journal.Owned{Entry: r.ID, Token: r.token}
 		return true, err
 	})
 	if err != nil {
@@ -42,10 +40,6 @@ func (j *Journal) Begin(ctx context.Context, in journal.Intent) (journal.Entry, 
 	}
 	return e, owned, nil
 }
-
-// firstToken is the token of an entry that nobody claimed since Begin; the
-// statement insertEntry writes it.
-const firstToken = 1
 
 // Same implements journal.Entries.
 func (j *Journal) Same(ctx context.Context, in journal.Intent) (journal.Entry, error) {
@@ -121,8 +115,10 @@ func sameChallenge(c *conn, in *journal.Intent, since int64) (id int64, spent bo
 }
 
 // insert writes the row of a new request, and what a refusal owes.
-func insert(c *conn, in *journal.Intent) (journal.Entry, error) {
-	e := journal.Entry{Intent: *in, State: journal.Verified, NextAt: in.Now.Add(in.Lease), UpdatedAt: in.Now}
+func insert(c *conn, in *journal.Intent) (row, error) {
+	r := row{token: c.freshToken()}
+	e := &r.Entry
+	*e = journal.Entry{Intent: *in, State: journal.Verified, NextAt: in.Now.Add(in.Lease), UpdatedAt: in.Now}
 	e.Since, e.Lease, e.Refused, e.Lazy = time.Time{}, 0, nil, false
 	e.Now, e.GiveUp, e.UpdatedAt, e.NextAt = plain(e.Now), plain(e.GiveUp), plain(e.UpdatedAt), plain(e.NextAt)
 	if in.Refused != nil {
@@ -134,7 +130,7 @@ func insert(c *conn, in *journal.Intent) (journal.Entry, error) {
 	}
 	s, err := c.use(insertEntry)
 	if err != nil {
-		return e, err
+		return r, err
 	}
 	s.int(requestKey(e.Endpoint, e.TransactionID, &e.SignerKey))
 	if e.ChallengeID == "" {
@@ -142,7 +138,7 @@ func insert(c *conn, in *journal.Intent) (journal.Entry, error) {
 	} else {
 		s.int(challengeKey(e.ChallengeID))
 	}
-	s.int(int64(e.State)).bool(!e.State.Final())
+	s.int(int64(e.State)).int(r.token).bool(!e.State.Final())
 	bindNextAt(s, e.NextAt)
 	s.time(e.Now).time(e.UpdatedAt)
 	s.text(e.Endpoint).text(e.Tenant).text(e.TransactionID)
@@ -151,13 +147,13 @@ func insert(c *conn, in *journal.Intent) (journal.Entry, error) {
 	s.int(int64(e.MaxValidity)).bool(e.Notify).time(e.GiveUp)
 	bindFailure(s, e.Failure)
 	if err := s.blob(e.SealedCSR).exec(); err != nil {
-		return e, err
+		return r, err
 	}
 	e.ID = c.lastID()
 	if in.Refused != nil && in.Notify {
 		err = owe(c, e.ID, journal.OweFailure, in.Now, in.Now)
 	}
-	return e, err
+	return r, err
 }
 
 // plain is a time as it is read back.

@@ -19,6 +19,7 @@ type conn struct {
 	arena uintptr     // text and blobs of the statement that is being bound
 	used  int
 	stmts [lastStatement]*stmt
+	token int64 // last one that freshToken gave
 }
 
 // arenaSize holds the largest usual row; a longer value is copied by SQLite.
@@ -104,6 +105,14 @@ func (c *conn) keepLogOnClose() {
 	args := libc.NewVaList(int32(1), uintptr(0))
 	defer libc.Xfree(c.tls, args)
 	sqlite3.Xsqlite3_db_config(c.tls, c.db, sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, args)
+}
+
+// freshToken is the first token of a new row. A row number may be given again
+// after a rollback; that no token is keeps an owner from before it away from
+// the row that came after. Claims count on from it.
+func (c *conn) freshToken() int64 {
+	c.token += 1 << 20
+	return c.token
 }
 
 // inTransaction reports whether a transaction is open.

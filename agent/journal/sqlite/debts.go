@@ -19,7 +19,7 @@ func owe(c *conn, entry int64, kind journal.DebtKind, at, since time.Time) error
 	if err != nil {
 		return err
 	}
-	return s.int(entry).int(int64(kind)).time(at).time(since).exec()
+	return s.int(entry).int(int64(kind)).time(at).int(c.freshToken()).time(since).exec()
 }
 
 // settleFinal drops what an entry in a final state no longer owes, and tells

@@ -75,7 +75,7 @@ func seedRow(c *conn, o *SeedOptions, i int) error {
 	}
 	at := o.Until.Add(time.Duration(i-o.Rows) * time.Second)
 	key, csr, challenge := digest("key"), digest("csr"), digest("challenge")
-	e, err := insert(c, &journal.Intent{
+	r, err := insert(c, &journal.Intent{
 		Endpoint: o.Endpoint, TransactionID: fmt.Sprintf("%X", key[:20]), SignerKey: key, SignerID: key, CSRKey: key, CSRDigest: csr,
 		Names: digest("names"), ChallengeID: fmt.Sprintf("%x", challenge), CA: o.CA, Template: "device",
 		Subject: fmt.Sprintf("CN=seeded-%d", i), Now: at, GiveUp: at.Add(time.Hour),
@@ -83,8 +83,9 @@ func seedRow(c *conn, o *SeedOptions, i int) error {
 	if err != nil {
 		return err
 	}
+	e := &r.Entry
 	e.State, e.NextAt, e.Serial = journal.Released, time.Time{}, fmt.Sprintf("%X", key[4:20])
-	if err := store(c, &e, false, o.DER, true); err != nil {
+	if err := store(c, e, false, o.DER, true); err != nil {
 		return err
 	}
 	rc := ca.RegisteredCertificate{DER: o.DER, CSRDigest: csr, IssuedAt: at, NotAfter: at.AddDate(1, 0, 0)}

@@ -69,7 +69,7 @@ var statements = [lastStatement]string{
 		ca, template, subject, max_validity, notify, give_up,
 		attempts, submitted_at, resubmitted, ca_request_id, serial,
 		failure_rule, failure_info, failure_hresult, failure_text, sealed_csr)
-		VALUES (?, ?, ?, 1, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?,  0, 0, 0, '', '',  ?, ?, ?, ?, ?)`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?,  0, 0, 0, '', '',  ?, ?, ?, ?, ?)`,
 	updateEntry: `UPDATE entries SET state = ?, held = ?, next_at = ?, updated_at = ?, give_up = ?, attempts = ?, submitted_at = ?, resubmitted = ?,
 		ca_request_id = ?, serial = ?, failure_rule = ?, failure_info = ?, failure_hresult = ?, failure_text = ?,
 		certificate = coalesce(?, certificate), sealed_csr = iif(?, NULL, sealed_csr) WHERE id = ?`,
@@ -79,7 +79,7 @@ var statements = [lastStatement]string{
 	releaseEntries: `UPDATE entries SET token = token + 1, held = 0, next_at = ? WHERE next_at IS NOT NULL AND held = 1`,
 
 	insertDebt: `INSERT INTO debts (entry, kind, urgency, ready, held, next_at, token, attempts, since, why)
-		VALUES (?, ?, 0, 0, 0, ?, 0, 0, ?, '')`,
+		VALUES (?, ?, 0, 0, 0, ?, ?, 0, ?, '')`,
 	dropDebts:        `DELETE FROM debts WHERE entry = ? AND kind = ?`,
 	notificationOwed: `SELECT 1 FROM debts WHERE entry = ? AND kind IN (1, 2)`,
 	promoteDebts: `UPDATE debts SET ready = 1, held = 0, urgency = iif(kind = 1, -id, id) WHERE id IN
@@ -89,7 +89,7 @@ var statements = [lastStatement]string{
 	claimDebt:    `UPDATE debts SET token = token + 1, held = 1, ready = 0, next_at = ? WHERE id = ?`,
 	debtByID:     `SELECT ` + debtColumns + `, ` + entryColumns + ` FROM debts d JOIN entries e ON e.id = d.entry WHERE d.id = ?`,
 	deleteDebt:   `DELETE FROM debts WHERE id = ?`,
-	postponeDebt: `UPDATE debts SET held = 0, ready = 0, next_at = ?, attempts = attempts + 1, why = ? WHERE id = ?`,
+	postponeDebt: `UPDATE debts SET token = token + 1, held = 0, ready = 0, next_at = ?, attempts = attempts + 1, why = ? WHERE id = ?`,
 	releaseDebts: `UPDATE debts SET token = token + 1, held = 0, ready = 0, next_at = ? WHERE held = 1`,
 	wipeCSR:      `UPDATE entries SET sealed_csr = NULL WHERE id = ? AND sealed_csr IS NOT NULL`,
 

@@ -1,0 +1,274 @@
+package sqlite
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/agent/journal/journaltest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newJournalFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "journal.db")
+	if err := Create(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// onDisk runs the contract on a disk in memory whose power can fail, after
+// which the given part of the unsynced sectors is there all the same.
+func onDisk(luck float64) func(*testing.T, func() time.Time) journaltest.Harness {
+	return func(t *testing.T, clock func() time.Time) journaltest.Harness {
+		path, d := newJournalFile(t), newDisk(t, luck)
+		var current *Journal
+		return journaltest.Harness{
+			Open: func(t *testing.T) journaltest.Store {
+				j, err := Open(path, Options{Clock: clock, fileLayer: d.name})
+				if err != nil {
+					t.Fatal(err)
+				}
+				current = j
+				return journaltest.Store{Journal: j, Register: j}
+			},
+			PowerFail: func(*testing.T) {
+				d.powerFail()
+				// What is left of the process finds no files any more: it can
+				// write nothing, and may complain as it likes.
+				_ = current.Close()
+			},
+			BreakNextWrite: func(_ *testing.T, persisted bool) {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				d.fault = loseWrites
+				if persisted {
+					d.fault = keepWritesButFail
+				}
+			},
+		}
+	}
+}
+
+func TestContract(t *testing.T) {
+	t.Run("on the system's disk", func(t *testing.T) {
+		journaltest.Run(t, func(t *testing.T, clock func() time.Time) journaltest.Harness {
+			path := newJournalFile(t)
+			return journaltest.Harness{Open: func(t *testing.T) journaltest.Store {
+				j, err := Open(path, Options{Clock: clock})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return journaltest.Store{Journal: j, Register: j}
+			}}
+		})
+	})
+	t.Run("on a disk that loses what was not synced", func(t *testing.T) { journaltest.Run(t, onDisk(0)) })
+	t.Run("on a disk that loses half of what was not synced", func(t *testing.T) { journaltest.Run(t, onDisk(0.5)) })
+}
+
+func TestCreateAndOpenDiffer(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "journal.db")
+	if _, err := Open(missing, Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opening a journal that is not there: %v", err)
+	}
+	if _, err := os.Stat(missing); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("opening made a file")
+	}
+	path := newJournalFile(t)
+	if err := Create(path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("creating over a journal: %v", err)
+	}
+	if runtime.GOOS == "windows" {
+		return // no permission bits
+	}
+	j, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for _, name := range []string{path, path + "-wal", ownerFile(path)} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, error %v; want 0600", filepath.Base(name), info.Mode(), err)
+		}
+	}
+}
+
+func TestSecondProcessIsToldOfTheFirst(t *testing.T) {
+	path := newJournalFile(t)
+	first, err := Open(path, Options{Owner: "the night shift"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(path, Options{Owner: "the day shift"})
+	if err == nil || !strings.Contains(err.Error(), "the night shift") || !strings.Contains(err.Error(), path) {
+		t.Errorf("second one is told %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Open(path, Options{Owner: "the day shift"})
+	if err != nil {
+		t.Fatalf("after the first one closed: %v", err)
+	}
+	second.Close()
+}
+
+func TestFilesThatAreNoJournalAreRefused(t *testing.T) {
+	foreign := filepath.Join(t.TempDir(), "foreign.db")
+	c := mustConn(t, foreign)
+	if err := errors.Join(c.exec(`CREATE TABLE t (x)`), c.close()); err != nil {
+		t.Fatal(err)
+	}
+	newer := newJournalFile(t)
+	c = mustConn(t, newer)
+	if err := errors.Join(c.exec(`PRAGMA user_version = 99`), c.close()); err != nil {
+		t.Fatal(err)
+	}
+	text := filepath.Join(t.TempDir(), "text.db")
+	if err := os.WriteFile(text, []byte(strings.Repeat("no database\n", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	empty := filepath.Join(t.TempDir(), "empty.db")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, says := range map[string]string{
+		foreign: "not a journal", newer: "schema version 99", text: "damaged", empty: "not a journal", t.TempDir(): "journal",
+	} {
+		before, _ := os.ReadFile(path)
+		_, err := Open(path, Options{})
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: error %v, want one with %q and the path", filepath.Base(path), err, says)
+		}
+		if after, _ := os.ReadFile(path); string(after) != string(before) {
+			t.Errorf("%s was changed", filepath.Base(path))
+		}
+	}
+}
+
+func mustConn(t *testing.T, path string) *conn {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	c, err := openConn(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestDiskFull: nothing is in doubt, so the journal works again when there is
+// space; but a lazy operation that was answered went with the transaction, so
+// its owner, and every other, has to learn that its entry is lost.
+func TestDiskFull(t *testing.T) {
+	path, d := newJournalFile(t), newDisk(t, 0)
+	j, err := Open(path, Options{fileLayer: d.name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	_, kept, err := j.Begin(t.Context(), request("kept", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lost, err := j.Begin(t.Context(), request("lost", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.mu.Lock()
+	d.fault = noSpace
+	d.mu.Unlock()
+	_, _, err = j.Begin(t.Context(), request("refused", false))
+	if err == nil || !strings.Contains(err.Error(), "no space") || !strings.Contains(err.Error(), path) {
+		t.Fatalf("full disk: %v", err)
+	}
+	if j.Err() != nil {
+		t.Fatalf("journal is dead: %v", j.Err())
+	}
+	if _, _, err := j.Begin(t.Context(), request("again", false)); err != nil {
+		t.Fatalf("after space was made: %v", err)
+	}
+	for name, o := range map[string]*journal.Owned{"kept": kept, "lost": lost} {
+		if _, err := j.Advance(t.Context(), o, journal.Step{To: journal.Submitted, Now: time.Now()}); !errors.Is(err, journal.ErrLost) {
+			t.Errorf("owner of %s: %v, want ErrLost", name, err)
+		}
+	}
+	if _, err := j.ClaimEntry(t.Context(), kept.Entry, time.Now(), time.Minute); err != nil {
+		t.Errorf("entry that was on disk: %v", err)
+	}
+}
+
+// TestFailedSyncIsTheEnd: after a sync that failed, the operating system takes
+// for clean what is not on disk, so that even a later success proves nothing.
+func TestFailedSyncIsTheEnd(t *testing.T) {
+	path, d := newJournalFile(t), newDisk(t, 0)
+	j, err := Open(path, Options{fileLayer: d.name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.mu.Lock()
+	d.fault = loseWrites
+	d.mu.Unlock()
+	if _, _, err := j.Begin(t.Context(), request("a", false)); err == nil {
+		t.Fatal("a sync that failed was answered as a success")
+	}
+	if j.Err() == nil || !strings.Contains(j.Err().Error(), path) {
+		t.Errorf("Err says %v", j.Err())
+	}
+	if _, err := j.Entry(t.Context(), 1); !errors.Is(err, errDead) {
+		t.Errorf("a read was answered %v", err)
+	}
+	if err := j.Close(); !errors.Is(err, errDead) {
+		t.Errorf("Close says %v", err)
+	}
+}
+
+// TestLazyOperationsAreSyncedSoon: nobody has to make a durable one.
+func TestLazyOperationsAreSyncedSoon(t *testing.T) {
+	path, d := newJournalFile(t), newDisk(t, 0)
+	j, err := Open(path, Options{fileLayer: d.name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _, err := j.Begin(t.Context(), request("a", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); j.commits.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a lazy operation was not written in ten seconds")
+		}
+	}
+	d.powerFail()
+	_ = j.Close()
+	if j, err = Open(path, Options{fileLayer: d.name}); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if _, err := j.Entry(t.Context(), e.ID); err != nil {
+		t.Errorf("after a power failure: %v", err)
+	}
+}
+
+func request(name string, lazy bool) journal.Intent {
+	in := journal.Intent{
+		Endpoint: "corp", TransactionID: name, ChallengeID: name, SealedCSR: []byte("sealed"),
+		Now: time.Now(), Lease: time.Minute, Lazy: lazy,
+	}
+	copy(in.SignerKey[:], name)
+	return in
+}
