@@ -75,7 +75,8 @@ type Proxy struct {
 type Timeouts struct {
 	Token     time.Duration // one token request, default 15 s
 	Discovery time.Duration // one discovery request, default 15 s
-	Service   time.Duration // one service request, default 30 s
+	Validate  time.Duration // one validation request, default 30 s
+	Notify    time.Duration // one notification, default 30 s
 	Total     time.Duration // all attempts of one service call, default 45 s
 }
 
@@ -87,7 +88,8 @@ func (t Timeouts) complete() Timeouts {
 	}
 	fill(&t.Token, 15*time.Second)
 	fill(&t.Discovery, 15*time.Second)
-	fill(&t.Service, 30*time.Second)
+	fill(&t.Validate, 30*time.Second)
+	fill(&t.Notify, 30*time.Second)
 	fill(&t.Total, 45*time.Second)
 	return t
 }

@@ -35,6 +35,9 @@ func (e *AuthError) Error() string {
 	return withHint(s, e.Description, e.Hint())
 }
 
+// RetryAfter is how long Entra ID asked to be left alone, 0 when it did not say.
+func (e *AuthError) RetryAfter() time.Duration { return e.After }
+
 // Hint returns what an operator can do, or "".
 func (e *AuthError) Hint() string { return authHints[e.AADSTS] }
 
@@ -58,6 +61,10 @@ func (e *HTTPError) Error() string {
 	}
 	return withHint(s+" (activity "+e.ActivityID+")", e.Message, e.Hint())
 }
+
+// RetryAfter is how long the service asked to be left alone, 0 when it did
+// not say.
+func (e *HTTPError) RetryAfter() time.Duration { return e.After }
 
 // Hint returns what an operator can do, or "".
 func (e *HTTPError) Hint() string {
@@ -149,20 +156,16 @@ func Final(err error) bool {
 	if _, ok := errors.AsType[*ScepError](err); ok {
 		return true
 	}
-	if e, ok := errors.AsType[*HTTPError](err); ok {
-		return e.Status == http.StatusBadRequest && e.Call != callDiscovery
-	}
-	return errors.Is(err, ErrArgument)
+	e, ok := errors.AsType[*HTTPError](err)
+	return ok && e.Status == http.StatusBadRequest && e.Call != callDiscovery
 }
 
 // RetryAfter returns how long the cloud asked to be left alone, at most ten
 // minutes; 0 when it did not say.
 func RetryAfter(err error) time.Duration {
-	if e, ok := errors.AsType[*AuthError](err); ok {
-		return e.After
-	}
-	if e, ok := errors.AsType[*HTTPError](err); ok {
-		return e.After
+	var asks interface{ RetryAfter() time.Duration }
+	if errors.As(err, &asks) {
+		return asks.RetryAfter()
 	}
 	return 0
 }

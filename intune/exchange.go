@@ -107,8 +107,9 @@ type post struct {
 	transaction string
 	body        []byte
 	secrets     []string
-	attempts    int // in all, for trouble that passes
-	on500       int // how often a 500 may be answered with another attempt
+	timeout     time.Duration // of one attempt
+	attempts    int           // in all, for trouble that passes
+	on500       int           // how often a 500 may be answered with another attempt
 }
 
 // post sends an action until there is an answer, as long as trying again may
@@ -175,7 +176,7 @@ func (c *Client) postAny(ctx context.Context, p post, dir *directory, uris []str
 }
 
 func (c *Client) postOnce(ctx context.Context, p post, base string, tok *token) ([]byte, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeouts.Service)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	u, err := url.Parse(base + "/" + p.suffix)
 	if err != nil {

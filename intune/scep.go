@@ -93,7 +93,7 @@ func (c *Client) Validate(ctx context.Context, r ValidateRequest) error {
 	if err := require("transaction ID", r.TransactionID, "certificate request", string(r.CSR)); err != nil {
 		return err
 	}
-	return c.act(ctx, actionValidate, r.TransactionID, r.CSR, 1, validateBody{validateFields{
+	return c.act(ctx, actionValidate, r.TransactionID, r.CSR, validateBody{validateFields{
 		TransactionID:      r.TransactionID,
 		CertificateRequest: base64.StdEncoding.EncodeToString(r.CSR),
 		CallerInfo:         c.config.Provider,
@@ -113,7 +113,7 @@ func (c *Client) NotifySuccess(ctx context.Context, n SuccessNotification) error
 		return fmt.Errorf("%w: the name of the issuing CA has more than 256 characters", ErrArgument)
 	}
 	thumbprint := sha1.Sum(n.Certificate.Raw) // a name, not a protection: Intune asks for SHA-1
-	return c.act(ctx, actionSuccess, n.TransactionID, n.CSR, 3, successBody{successFields{
+	return c.act(ctx, actionSuccess, n.TransactionID, n.CSR, successBody{successFields{
 		TransactionID:                n.TransactionID,
 		CertificateRequest:           base64.StdEncoding.EncodeToString(n.CSR),
 		CertificateThumbprint:        strings.ToUpper(hex.EncodeToString(thumbprint[:])),
@@ -132,7 +132,7 @@ func (c *Client) NotifyFailure(ctx context.Context, n FailureNotification) error
 	if err := require("transaction ID", n.TransactionID, "certificate request", string(n.CSR), "error description", n.Description); err != nil {
 		return err
 	}
-	return c.act(ctx, actionFailure, n.TransactionID, n.CSR, 3, failureBody{failureFields{
+	return c.act(ctx, actionFailure, n.TransactionID, n.CSR, failureBody{failureFields{
 		TransactionID:      n.TransactionID,
 		CertificateRequest: base64.StdEncoding.EncodeToString(n.CSR),
 		HResult:            n.HResult,
@@ -162,17 +162,22 @@ func require(pairs ...string) error {
 }
 
 // act sends an action of the SCEP service and reads its verdict.
-func (c *Client) act(ctx context.Context, suffix, transaction string, csr []byte, on500 int, content any) error {
+func (c *Client) act(ctx context.Context, suffix, transaction string, csr []byte, content any) error {
 	body, err := json.Marshal(content)
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrArgument, err)
 	}
 	call := suffixName(suffix)
-	answer, activity, err := c.post(ctx, post{
+	p := post{
 		call: call, service: serviceSCEP, suffix: suffix, version: c.config.Endpoints.SCEPVersion,
-		transaction: transaction, body: body, attempts: 3, on500: on500,
+		transaction: transaction, body: body, attempts: 3, on500: 3, timeout: c.config.Timeouts.Notify,
 		secrets: []string{base64.StdEncoding.EncodeToString(csr)},
-	})
+	}
+	if suffix == actionValidate {
+		// A device waits for this one, and Intune was seen to answer 500 for minutes.
+		p.on500, p.timeout = 1, c.config.Timeouts.Validate
+	}
+	answer, activity, err := c.post(ctx, p)
 	if err != nil {
 		return err
 	}
