@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"io"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -78,6 +79,7 @@ func TestT10NoOracle(t *testing.T) {
 		{"CSR signed over MD5", "19", envelope{to: toRA, plain: md5}},
 		{"CSR signature wrong", "19", envelope{to: toRA, plain: request{breakSig: true}.build(t)}},
 		{"T7 two challenges", "19", envelope{to: toRA, plain: request{challenge: slices.Concat(el(0x13, []byte("a")), el(0x13, []byte("b")))}.build(t)}},
+		{"poll with wrong padding", "20", envelope{to: toRA, plain: seq(name("ca"), name("device")), padding: make([]byte, 16-len(seq(name("ca"), name("device")))%16)}},
 		{"poll that is no name", "20", envelope{to: toRA, plain: csr}},
 		{"GetCert without a serial", "21", envelope{to: toRA, plain: seq(name("ca"), name("ca"))}},
 		{"serial of 65 octets", "22", envelope{to: toRA, plain: seq(name("ca"), el(2, bytes.Repeat([]byte{1}, 65)))}},
@@ -99,6 +101,9 @@ func TestT10NoOracle(t *testing.T) {
 			r := refusal(t, err)
 			if r.FailInfo != scep.BadMessageCheck || r.Detail == "" {
 				t.Errorf("%v, detail %q", r.FailInfo, r.Detail)
+			}
+			if strings.Contains(r.Detail, "key size") {
+				t.Error("the work ended with the key: the content was never decrypted")
 			}
 			want := int64(1)
 			if tt.env.to[0].cert == w.ca { // nobody is named: every key is tried
@@ -124,6 +129,34 @@ func TestT10NoOracle(t *testing.T) {
 				if !bytes.Equal(got.attributes[oid], value) {
 					t.Errorf("attribute %s differs from that of the first failure", oid)
 				}
+			}
+		})
+	}
+}
+
+// T6: a recipient that names our certificate, in whatever string types, is
+// found by its name; nobody makes the RA try its keys on all the others.
+func TestNamedRecipientCostsOneDecryption(t *testing.T) {
+	w := newWorld(t)
+	counted := countDecryptions(w.material())
+	ra := newRA(t, counted.ra)
+	others := []to{{cert: w.ca}, {cert: w.signing}}
+	for _, tt := range []struct {
+		name string
+		ours to
+		want int64
+	}{
+		{"same bytes", to{cert: w.encryption}, 1},
+		{"other string types", to{cert: w.encryption, issuer: restring(w.ca.RawSubject)}, 1},
+		{"key identifier", to{cert: w.encryption, keyID: true}, 1},
+		{"foreign name: the current key on each in turn", to{cert: w.encryption, issuer: name("an old CA")}, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			counted.n.Store(0)
+			env := envelope{to: append(slices.Clone(others), tt.ours), plain: request{}.build(t)}
+			exchange(t, ra, message{content: env.build(t)}.build(t), everything)
+			if got := counted.n.Load(); got != tt.want {
+				t.Errorf("%d private-key operations, want %d", got, tt.want)
 			}
 		})
 	}
