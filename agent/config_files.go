@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/secret"
+)
+
+// CheckFiles reads every file that a resolved configuration names and reports
+// all that is wrong, as configfile.Mistakes: what is missing, unreadable for
+// this account, no PEM, or a key that is not the certificate's. It opens no
+// journal, so that it may run beside the service.
+func (c *Config) CheckFiles() error {
+	var m mistakes
+	for i, l := range c.Listeners {
+		if !l.TLS.empty() {
+			l.TLS.match(fmt.Sprintf("listeners[%d].tls", i), &m)
+		}
+	}
+	for i, t := range c.Tenants {
+		at := fmt.Sprintf("tenants[%d]", i)
+		if s := t.Credential.Secret; s != nil {
+			s.check(at+".credential.secret", &m)
+		} else {
+			(&KeyPair{Certificate: t.Credential.Certificate, Key: t.Credential.Key}).check(at+".credential", &m)
+		}
+		if t.CAFile != "" {
+			checkRoots(t.CAFile, at+".ca_file", &m)
+		}
+		if t.Proxy != nil && t.Proxy.Password != nil {
+			t.Proxy.Password.check(at+".proxy.password", &m)
+		}
+	}
+	for i, a := range c.CAs {
+		if e := a.Embedded; e != nil {
+			(&KeyPair{Certificate: e.Certificate, Key: e.Key}).check(fmt.Sprintf("cas[%d].embedded", i), &m)
+		}
+	}
+	for i, e := range c.Endpoints {
+		at := fmt.Sprintf("endpoints[%d]", i)
+		e.RA.Signing.check(at+".ra.signing", &m)
+		if e.RA.Shape == ShapeSplit {
+			e.RA.Encryption.check(at+".ra.encryption", &m)
+		}
+		if e.Policy.Static != nil {
+			e.Policy.Static.Challenge.check(at+".policy.static.challenge", &m)
+		}
+	}
+	if _, err := secret.LoadSealer(c.Secrets.LocalKey); err != nil {
+		m.Add("secrets.local_key", "%v", withInit(err))
+	}
+	if c.Journal.SQLite != nil {
+		if _, err := os.Stat(c.Journal.SQLite.Path); err != nil {
+			m.Add("journal.sqlite.path", "%v", withInit(err))
+		}
+	}
+	return m.Err()
+}
+
+// withInit names the way out where a first run is missing.
+func withInit(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w; certconnector init makes it", err)
+	}
+	return err
+}
+
+// check reads a pair as the service does: other accounts must not be able to
+// read the key.
+func (p *KeyPair) check(at string, m *mistakes) {
+	if _, err := embedded.LoadKey(p.Key); err != nil {
+		m.Add(at+".key", "%v", err)
+		return
+	}
+	p.match(at, m)
+}
+
+// match finds a key that is not the certificate's.
+func (p *KeyPair) match(at string, m *mistakes) {
+	if _, err := tls.LoadX509KeyPair(p.Certificate, p.Key); err != nil {
+		m.Add(at, "certificate and key cannot be used: %v", err)
+	}
+}
+
+func (r SecretRef) check(at string, m *mistakes) {
+	if _, err := r.Read(); err != nil {
+		m.Add(at, "%v", err)
+	}
+}
+
+func checkRoots(path, at string, m *mistakes) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		m.Add(at, "%v", err)
+	} else if !x509.NewCertPool().AppendCertsFromPEM(b) {
+		m.Add(at, "%q holds no certificate in PEM form", path)
+	}
+}

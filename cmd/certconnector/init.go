@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certconnector/certconnector/agent"
+	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/installer/firstrun"
+)
+
+func (p *program) initCommand() *cobra.Command {
+	var o firstrun.Options
+	var ca string
+	var caKey, raKey string
+	var dryRun bool
+	c := &cobra.Command{
+		Use:   "init --dir DIR --policy static|intune [flags]",
+		Short: "Make keys, certificates, journal and configuration in one folder",
+		Long: `Makes everything that a first start needs in one folder: local key, journal,
+embedded CA, registration authority, TLS certificate and certconnector.yaml.
+Nothing that exists is replaced; when a step fails, those before it are undone.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := supportedCA(ca); err != nil {
+				return err
+			}
+			o.CAKey, o.RAKey = embedded.KeyKind(caKey), embedded.KeyKind(raKey)
+			o.Check = func(file string) error {
+				c, err := agent.LoadConfig(file)
+				if err != nil {
+					return err
+				}
+				return c.CheckFiles()
+			}
+			plan, err := firstrun.New(o)
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				return p.showPlan(plan)
+			}
+			result, err := plan.Run(cmd.Context(), nil)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.writeJSON(result)
+			}
+			p.nextSteps(result, o)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Dir, "dir", "", "the one folder for everything (required)")
+	f.StringSliceVar(&o.Hostnames, "hostname", nil, "host name or IP address that devices use; repeat for more (default: this host's name)")
+	f.StringVar(&o.Listen, "listen", "", `address for devices (default ":443", or ":80" with --plain-http)`)
+	f.BoolVar(&o.PlainHTTP, "plain-http", false, "serve without TLS: a proxy on this host ends it, or this is a laboratory")
+	f.StringVar(&o.Policy, "policy", "", "who decides: intune, or static for one shared challenge (required)")
+	f.StringVar(&o.ChallengeFile, "challenge-file", "", "static: file with the challenge (default: a strong one is made)")
+	f.StringVar(&o.Tenant, "tenant", "", "intune: Entra tenant ID or *.onmicrosoft.com name")
+	f.StringVar(&o.ClientID, "client-id", "", "intune: application (client) ID of the app registration")
+	f.StringVar(&o.Cloud, "cloud", "", `intune: public, usgov, dod, china or custom (default "public")`)
+	f.StringVar(&o.AuthorityURL, "authority-url", "", "intune: address that issues tokens (required with --cloud custom)")
+	f.StringVar(&o.GraphURL, "graph-url", "", "intune: address of Microsoft Graph (required with --cloud custom)")
+	f.StringVar(&o.ResourceURL, "resource-url", "", "intune: resource of Intune's tokens (required with --cloud custom)")
+	f.StringVar(&o.CloudCAFile, "cloud-ca-file", "", "intune: PEM file with further roots for the cloud's certificates")
+	f.StringVar(&ca, "ca", "embedded", "certificate authority: embedded")
+	f.StringVar(&caKey, "ca-key", string(embedded.RSA3072), fmt.Sprintf("key of the CA: %v", embedded.KeyKinds()))
+	f.StringVar(&raKey, "ra-key", string(embedded.RSA2048), "key of the registration authority: rsa2048, rsa3072 or rsa4096")
+	f.BoolVar(&dryRun, "dry-run", false, "only show what would be done")
+	return c
+}
+
+// supportedCA says no where a bridge is not there yet.
+func supportedCA(ca string) error {
+	switch ca {
+	case "embedded":
+		return nil
+	case "adcs":
+		return errors.New("--ca adcs: the bridge to a Microsoft CA is not part of this version.\n" +
+			"Use --ca embedded, and have devices trust its root; or keep NDES in front of the Microsoft CA until a version has the bridge")
+	}
+	return fmt.Errorf("--ca %q is unknown, want embedded", ca)
+}
+
+func (p *program) showPlan(plan *firstrun.Plan) error {
+	if p.json {
+		return p.writeJSON(plan.Steps())
+	}
+	for i, s := range plan.Steps() {
+		p.printf("%2d. %s\n", i+1, show(s))
+	}
+	return nil
+}
+
+// nextSteps tells what is left for a person. It never prints a challenge.
+func (p *program) nextSteps(r firstrun.Result, o firstrun.Options) {
+	p.printf("Configuration       %s\n", show(r.ConfigFile))
+	p.printf("SCEP URL            %s\n", show(r.SCEPURL))
+	p.printf("Root certificate    %s\n", show(r.RootCertificate))
+	p.printf("  SHA-256           %s\n", r.RootSHA256)
+	p.printf("  SHA-1             %s\n", r.RootSHA1)
+	if r.ChallengeFile != "" {
+		p.printf("Challenge in        %s\n", show(r.ChallengeFile))
+	}
+	p.printf("\nNext:\n")
+	steps := []string{}
+	if r.EntraCertificate != "" {
+		steps = append(steps,
+			"Upload "+show(r.EntraCertificate)+" to the app registration "+show(o.ClientID)+"\n   (Entra admin centre, App registrations, Certificates & secrets, Certificates).",
+			"Give the app registration these application permissions and grant admin consent:\n   Intune: scep_challenge_provider; Microsoft Graph: Application.Read.All.",
+			"In Intune, make a trusted certificate profile of the root certificate and a SCEP profile\n   with the SCEP URL above.")
+	} else {
+		steps = append(steps,
+			"Have devices trust the root certificate, compare its fingerprint, and give them the\n   SCEP URL and the challenge.")
+	}
+	config := "--config " + show(r.ConfigFile)
+	steps = append(steps, "Check with: certconnector validate "+config, "Start with: certconnector run "+config,
+		"Keep a copy of "+show(strings.TrimSuffix(r.RootCertificate, embedded.ChainFile))+" in a safe place: whoever has its key is your CA.")
+	for i, s := range steps {
+		p.printf("%d. %s\n", i+1, s)
+	}
+}

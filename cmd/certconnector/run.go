@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/agent"
+	"github.com/certconnector/certconnector/internal/logging"
+	"github.com/certconnector/certconnector/internal/osservice"
+)
+
+// serviceName is what the Windows service is called.
+const serviceName = "certconnector"
+
+func (p *program) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run the service until it is told to stop",
+		Long: `Runs the service on a console, under systemd or as a Windows service. An
+interrupt or SIGTERM stops it gracefully, a second one at once.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			// Everything happens inside, so that the Windows service manager
+			// hears of a configuration that is wrong.
+			return osservice.Run(serviceName, p.serve)
+		},
+	}
+}
+
+// serve builds the service and runs it until ctx ends.
+func (p *program) serve(ctx context.Context, ready func()) (err error) {
+	c, err := agent.LoadConfig(p.config)
+	if err != nil {
+		return err
+	}
+	logs, err := logging.New(logging.Config{
+		Level: c.Log.Level, Format: c.Log.Format, File: c.Log.File, AuditFile: c.Log.AuditFile, Stderr: p.err,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, logs.Close()) }()
+	log := logs.Logger
+	log.Info("starting", zap.String("version", currentVersion()), zap.String("config", p.config))
+	a, err := agent.New(c, agent.Options{Logger: log, Version: currentVersion(), Ready: ready})
+	if err == nil {
+		err = a.Run(ctx)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		log.Error("the service ended", zap.Error(err))
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// fetch is "http STATUS URL [ROOTS]": it gets the URL, wants the status and
+// writes the body to standard output.
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: http STATUS URL [ROOTS]")
+	}
+	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	if len(args) == 3 {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM([]byte(ts.ReadFile(args[2]))) {
+			ts.Fatalf("no roots in %s", args[2])
+		}
+		c.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}
+	}
+	resp, err := c.Get(args[1])
+	ts.Check(err)
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	ts.Check(resp.Body.Close())
+	if got := fmt.Sprint(resp.StatusCode); got != args[0] {
+		ts.Fatalf("status %s, want %s: %.200q", got, args[0], body)
+	}
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
+}
+
+// waitPort is "waitport ADDRESS": it waits until somebody listens there.
+func waitPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitport ADDRESS")
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if c, err := net.Dial("tcp", args[0]); err == nil {
+			ts.Check(c.Close())
+			return
+		}
+	}
+	ts.Fatalf("nobody listens on %s", args[0])
+}
+
+// hidden is "hidden SECRET FILE": the text of the first must not be in the second.
+func hidden(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: hidden SECRET FILE")
+	}
+	secret := strings.TrimSpace(ts.ReadFile(args[0]))
+	if secret == "" || strings.Contains(ts.ReadFile(args[1]), secret) {
+		ts.Fatalf("%s shows what is in %s", args[1], args[0])
+	}
+}
