@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -58,6 +59,9 @@ func (c *CSR) Encode(key *rsa.PrivateKey) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if err := c.checkIdentifiers(); err != nil {
+		return nil, err
+	}
 	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("certification request: %w", err)
@@ -68,6 +72,21 @@ func (c *CSR) Encode(key *rsa.PrivateKey) ([]byte, error) {
 		return nil, fmt.Errorf("certification request: %w", err)
 	}
 	return sequence(info, algorithm(oidSHA256WithRSA, null()), bitString(signature)), nil
+}
+
+// checkIdentifiers refuses object identifiers that cannot be encoded, before
+// they are.
+func (c *CSR) checkIdentifiers() error {
+	ids := slices.Clone(c.ExtKeyUsage)
+	for _, e := range c.Extensions {
+		ids = append(ids, e.Id)
+	}
+	for _, id := range ids {
+		if _, err := asn1.Marshal(id); err != nil {
+			return fmt.Errorf("certification request: object identifier %v: %w", id, err)
+		}
+	}
+	return nil
 }
 
 func (c *CSR) attributes() [][]byte {

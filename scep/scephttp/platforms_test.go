@@ -3,6 +3,7 @@ package scephttp_test
 import (
 	"crypto"
 	"crypto/x509"
+	"strings"
 	"testing"
 
 	"github.com/certconnector/certconnector/internal/testkeys"
@@ -123,5 +124,34 @@ func TestRollover(t *testing.T) {
 	}
 	if _, err := c.NextCACerts(t.Context(), []*x509.Certificate{a.root}); err == nil {
 		t.Error("the answer was believed without knowing its signer")
+	}
+}
+
+// TestTransactionIDs come back octet for octet, whatever is in them.
+func TestTransactionIDs(t *testing.T) {
+	a := newAuthority(t, false)
+	h, _ := handler(t, scephttp.Limits{}, a.endpoint())
+	// micromdm's way of GET: URL-safe base64, message before operation.
+	c := &scepclient.Client{URL: serve(t, h) + path, Quirks: scepclient.Quirks{AlwaysGET: true, Escaping: scepclient.EscapeURL}}
+	ids := map[string]string{"sscep's literal": "SSCEP transactionId", "one character": "1", "255 characters": strings.Repeat("7", 255), "path": "../../etc/passwd"}
+	for name, form := range map[string]scepclient.TransactionIDForm{"MD5 (sscep)": scepclient.UpperHexMD5, "base64 (micromdm)": scepclient.Base64SHA1, "decimal (certmonger)": scepclient.DecimalSHA256} {
+		id, err := scepclient.NewTransactionID(&testkeys.RSA2048(3).PublicKey, form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[name] = id
+	}
+	for name, id := range ids {
+		t.Run(name, func(t *testing.T) {
+			req := device("open sesame")
+			req.TransactionID = id
+			r, err := c.Enroll(t.Context(), req) // the client compares the ID
+			if err != nil || r.Status != scep.Success {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if got := a.asked[len(a.asked)-1].TransactionID; got != id {
+				t.Errorf("the enroller saw %q", got)
+			}
+		})
 	}
 }
