@@ -143,7 +143,6 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	failpoint.Hit("enroll.3.begun")
 	admitted := &admission{entry: e}
 	if owned != nil {
-		p.r.auditEntry("granted", e)
 		admitted.watch.Store(p.r.hub.watch(e.ID))
 		p.r.start(p, journal.Claimed{Entry: e, Owned: owned}, req.CSR)
 	}

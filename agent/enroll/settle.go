@@ -25,6 +25,7 @@ func (r *Registration) Settle(ctx context.Context) error {
 			r.wait(ctx, settleEvery)
 		}
 	}
+	<-ctx.Done() // a stop takes up nothing new, and drains before this ends
 	return nil
 }
 

@@ -1,0 +1,313 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/agent"
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/installer/firstrun"
+	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/testkeys"
+	"github.com/certconnector/certconnector/intune/intunetest"
+	"github.com/certconnector/certconnector/scep"
+	"github.com/certconnector/certconnector/scep/scepclient"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// service is an agent in a folder of its own, run as the program runs it.
+type service struct {
+	t    *testing.T
+	cfg  agent.Config
+	url  string
+	stop func() error
+}
+
+// install makes a first run's folder for a plain listener on loopback.
+func install(t *testing.T, o firstrun.Options) *service {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = t.TempDir(), []string{"127.0.0.1"}, address, true, embedded.P256
+	plan, err := firstrun.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := plan.Run(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := agent.LoadConfig(made.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &service{t: t, cfg: cfg, url: made.SCEPURL}
+}
+
+// start runs the agent and returns once it serves.
+func (s *service) start() {
+	s.t.Helper()
+	ready := make(chan struct{})
+	a, err := agent.New(s.cfg, agent.Options{Logger: zap.NewNop(), Ready: func() { close(ready) }})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	s.stop = func() error { cancel(); return <-ended }
+	select {
+	case <-ready:
+	case err := <-ended:
+		s.t.Fatalf("the agent ended: %v", err)
+	case <-time.After(30 * time.Second):
+		s.t.Fatal("the agent did not become ready")
+	}
+}
+
+func (s *service) mustStop() {
+	s.t.Helper()
+	if err := s.stop(); err != nil {
+		s.t.Errorf("stopping: %v", err)
+	}
+}
+
+func (s *service) device(platform string) *scepclient.Client {
+	s.t.Helper()
+	q, err := scepclient.Platform(platform)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &scepclient.Client{URL: s.url, Quirks: q, DelayScale: 0.001}
+}
+
+func (s *service) challenge() secret.Text {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.cfg.StateDir, firstrun.ChallengeFile))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return secret.Text(bytes.TrimSpace(b))
+}
+
+func TestEveryPlatformEnrolsAndRepeatsAfterARestart(t *testing.T) {
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	s.start()
+	type enrolled struct {
+		client *scepclient.Client
+		sent   *scepclient.Transaction
+		got    []byte
+	}
+	var all []enrolled
+	for i, platform := range scepclient.Platforms() {
+		client := s.device(platform)
+		sent, err := client.Prepare(t.Context(), scepclient.EnrollRequest{Key: testkeys.RSA2048(i), CSR: scepclient.CSR{
+			Subject: pkix.Name{CommonName: platform}, DNSNames: []string{platform + ".example.test"}, Challenge: s.challenge(),
+		}})
+		if err != nil {
+			t.Fatalf("%s: %v", platform, err)
+		}
+		reply, err := client.Send(t.Context(), sent.Message)
+		if err != nil || reply.Status != scep.Success {
+			t.Fatalf("%s: %+v, %v", platform, reply, err)
+		}
+		all = append(all, enrolled{client, sent, reply.Certificate.Raw})
+	}
+	s.mustStop()
+	s.start()
+	for _, e := range all {
+		reply, err := e.client.Send(t.Context(), e.sent.Message)
+		if err != nil || reply.Status != scep.Success {
+			t.Fatalf("after a restart: %+v, %v", reply, err)
+		}
+		if !bytes.Equal(reply.Certificate.Raw, e.got) {
+			t.Error("a repeated request got another certificate after a restart")
+		}
+	}
+	s.mustStop()
+}
+
+func TestWrongStaticChallengeIsRefused(t *testing.T) {
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	s.start()
+	reply, err := s.device("linux").Enroll(t.Context(), scepclient.EnrollRequest{
+		Key: testkeys.RSA2048(0), CSR: scepclient.CSR{Subject: pkix.Name{CommonName: "x"}, Challenge: "not the one"},
+	})
+	if err != nil || reply.Status != scep.Failure || reply.FailInfo != scep.BadRequest {
+		t.Errorf("got %+v, %v, want FAILURE badRequest", reply, err)
+	}
+	s.mustStop()
+}
+
+// TestIntuneVouchesBeforeTheDeviceGetsItsCertificate is the main job: a device
+// with Intune's challenge, the cloud asked and told, and only then the certificate.
+func TestIntuneVouchesBeforeTheDeviceGetsItsCertificate(t *testing.T) {
+	s, cloud := installIntune(t)
+	s.start()
+	for i, platform := range []string{"windows", "ios", "macos", "android"} {
+		reply := s.enrolIntune(cloud, platform, testkeys.RSA2048(i))
+		if reply.Status != scep.Success {
+			t.Fatalf("%s: %v %v", platform, reply.Status, reply.FailInfo)
+		}
+		told := cloud.Notifications()
+		if len(told) != i+1 {
+			t.Fatalf("%s: %d notifications at the cloud, want %d", platform, len(told), i+1)
+		}
+	}
+	if err := cloudRefuses(t, s, cloud); err != nil {
+		t.Error(err)
+	}
+	s.mustStop()
+}
+
+func cloudRefuses(t *testing.T, s *service, cloud *intunetest.Cloud) error {
+	ch, err := cloud.Challenge(intunetest.Ask{Platform: "ios", Flaw: intunetest.Forged})
+	if err != nil {
+		return err
+	}
+	der, err := ch.CSR(testkeys.RSA2048(5))
+	if err != nil {
+		return err
+	}
+	reply, err := s.device("ios").Enroll(t.Context(), scepclient.EnrollRequest{Key: testkeys.RSA2048(5), DER: der})
+	if err != nil {
+		return err
+	}
+	if reply.Status != scep.Failure || reply.FailInfo != scep.BadMessageCheck {
+		t.Errorf("forged challenge: %v %v, want FAILURE badMessageCheck", reply.Status, reply.FailInfo)
+	}
+	return nil
+}
+
+// installIntune makes a folder whose endpoint asks a simulator.
+func installIntune(t *testing.T) (*service, *intunetest.Cloud) {
+	t.Helper()
+	cloud, err := intunetest.New(intunetest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cloud.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cloud.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	roots := filepath.Join(t.TempDir(), "cloud.pem")
+	if err := os.WriteFile(roots, cloud.RootPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := install(t, firstrun.Options{
+		Policy: firstrun.PolicyIntune, Tenant: intunetest.ContosoID, ClientID: intunetest.ContosoClient, Cloud: "custom",
+		AuthorityURL: cloud.AuthorityURL(), GraphURL: cloud.GraphURL(), ResourceURL: cloud.ResourceURL(), CloudCAFile: roots,
+	})
+	b, err := os.ReadFile(s.cfg.Tenants[0].Credential.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(b)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cloud.SetCertificates(intunetest.ContosoID, intunetest.ContosoClient, cert); err != nil {
+		t.Fatal(err)
+	}
+	return s, cloud
+}
+
+func (s *service) enrolIntune(cloud *intunetest.Cloud, platform string, key *rsa.PrivateKey) *scepclient.Reply {
+	s.t.Helper()
+	ch, err := cloud.Challenge(intunetest.Ask{Platform: platform})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	der, err := ch.CSR(key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	reply, err := s.device(platform).Enroll(s.t.Context(), scepclient.EnrollRequest{Key: key, DER: der})
+	if err != nil {
+		s.t.Fatalf("%s: %v", platform, err)
+	}
+	return reply
+}
+
+func TestStartNamesWhatIsWrong(t *testing.T) {
+	for name, tc := range map[string]func(s *service){
+		"no journal":  func(s *service) { s.cfg.Journal.SQLite.Path += ".mistyped" },
+		"no key file": func(s *service) { s.cfg.Secrets.LocalKey += ".mistyped" },
+		"no RA key":   func(s *service) { s.cfg.Endpoints[0].RA.Signing.Key += ".mistyped" },
+		"another's RA key": func(s *service) {
+			ra := &s.cfg.Endpoints[0].RA
+			ra.Signing.Key, ra.Encryption.Key = ra.Encryption.Key, ra.Signing.Key
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+			tc(s)
+			if _, err := agent.New(s.cfg, agent.Options{}); err == nil {
+				t.Fatal("the agent was built")
+			}
+		})
+	}
+}
+
+func TestTakenPortEndsTheStart(t *testing.T) {
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	l, err := net.Listen("tcp", s.cfg.Listeners[0].Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, err := agent.New(s.cfg, agent.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(t.Context()); err == nil {
+		t.Fatal("the agent ran on a taken port")
+	}
+	// Everything was closed: the journal can be opened again.
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.mustStop()
+}
+
+func TestUnknownCANameIsNotFound(t *testing.T) {
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	a, err := agent.New(s.cfg, agent.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Revoke(t.Context(), "nobody", "01", ca.Unspecified); err == nil {
+		t.Error("a certificate was revoked at a CA that does not exist")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
