@@ -1,0 +1,98 @@
+package cloud
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/certconnector/certconnector/cmd/certlab/loopback"
+	"github.com/certconnector/certconnector/intune/intunetest"
+)
+
+// Remote is a cloud in another process, by its control API. It is safe for
+// concurrent use.
+type Remote struct {
+	base string
+	http *http.Client
+}
+
+// Dial returns the cloud whose control API is at the given address, as
+// http://127.0.0.1:9003/control/. Only loopback addresses are taken.
+func Dial(control string) (*Remote, error) {
+	if err := loopback.Check(control); err != nil {
+		return nil, fmt.Errorf("control API: %w", err)
+	}
+	return &Remote{
+		base: strings.TrimSuffix(control, "/") + "/",
+		http: &http.Client{Transport: loopback.Transport(nil, 8), Timeout: 10 * time.Second},
+	}, nil
+}
+
+// Info says where the cloud is and how to sign in to it.
+func (r *Remote) Info(ctx context.Context) (intunetest.Info, error) {
+	return call[intunetest.Info](ctx, r, http.MethodGet, "info", nil)
+}
+
+// Challenge asks for a challenge and what to put into the request beside it.
+func (r *Remote) Challenge(ctx context.Context, ask intunetest.Ask) (intunetest.Challenge, error) {
+	return call[intunetest.Challenge](ctx, r, http.MethodPost, "challenges", ask)
+}
+
+// Fail puts a fault on an endpoint for a number of calls, or for always.
+func (r *Remote) Fail(ctx context.Context, e intunetest.Endpoint, times int, f intunetest.Fault) error {
+	_, err := call[any](ctx, r, http.MethodPost, "faults", map[string]any{"endpoint": e, "times": times, "fault": f})
+	return err
+}
+
+// Heal takes all faults away.
+func (r *Remote) Heal(ctx context.Context) error {
+	_, err := call[any](ctx, r, http.MethodDelete, "faults", nil)
+	return err
+}
+
+// Notifications returns the reports that the cloud has taken, oldest first.
+func (r *Remote) Notifications(ctx context.Context) ([]intunetest.Notification, error) {
+	return call[[]intunetest.Notification](ctx, r, http.MethodGet, "notifications", nil)
+}
+
+// Calls returns the journal of all calls, oldest first.
+func (r *Remote) Calls(ctx context.Context) ([]intunetest.Call, error) {
+	return call[[]intunetest.Call](ctx, r, http.MethodGet, "calls", nil)
+}
+
+// call sends one order and reads its answer.
+func call[T any](ctx context.Context, r *Remote, method, order string, body any) (answer T, err error) {
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return answer, fmt.Errorf("control API, %s: %w", order, err)
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, r.base+order, content)
+	if err != nil {
+		return answer, fmt.Errorf("control API, %s: %w", order, err)
+	}
+	resp, err := r.http.Do(req)
+	if err != nil {
+		return answer, fmt.Errorf("control API, %s: %w", order, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 256<<20))
+	if err != nil {
+		return answer, fmt.Errorf("control API, %s: %w", order, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return answer, fmt.Errorf("control API, %s: status %d: %.200s", order, resp.StatusCode, b)
+	}
+	if err := json.Unmarshal(b, &answer); err != nil {
+		return answer, fmt.Errorf("control API, %s: %w", order, err)
+	}
+	return answer, nil
+}
