@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"os"
+	"runtime"
 	"time"
 )
 
@@ -71,22 +72,36 @@ func (j *Journal) write(w *writer) {
 
 // batch runs o and everything that waits behind it, and commits when one of
 // them is durable.
+//
+// Before a sync it lets other goroutines run once: on a busy machine some of
+// them are about to bring an operation that can share the sync, and on an idle
+// one there are none and it costs nothing.
 func (w *writer) batch(o *op) {
-	for n := 1; ; n++ {
-		w.run(o)
-		if n == maxBatch {
-			break
-		}
-		select {
-		case o = <-w.j.ops:
-			continue
-		default:
-		}
-		break
+	n := w.drain(o, 0)
+	if w.sync && n < maxBatch {
+		runtime.Gosched()
+		w.drain(nil, n)
 	}
 	if w.sync || w.lazies >= maxLazy || w.lazies == 0 {
 		w.commit()
 	}
+}
+
+// drain runs o, if there is one, and what waits, up to maxBatch operations
+// with the n that ran before.
+func (w *writer) drain(o *op, n int) int {
+	for ; n < maxBatch; n++ {
+		if o == nil {
+			select {
+			case o = <-w.j.ops:
+			default:
+				return n
+			}
+		}
+		w.run(o)
+		o = nil
+	}
+	return n
 }
 
 // run runs one operation. One that saw, or may have seen, a durable change
