@@ -2,7 +2,9 @@ package agent
 
 import (
 	"errors"
+	"net/url"
 	"path/filepath"
+	"slices"
 
 	"github.com/certconnector/certconnector/internal/configfile"
 )
@@ -26,5 +28,20 @@ func (c *Config) Resolve(folder string) error {
 	if c.Journal.SQLite != nil {
 		inState(&c.Journal.SQLite.Path, "journal.db")
 	}
+	for i := range c.Tenants {
+		c.Tenants[i].resolve()
+	}
 	return nil
+}
+
+// resolve names the hosts that a cloud of one's own may send tokens to.
+func (t *Tenant) resolve() {
+	if t.Cloud != "custom" || len(t.URLs.ServiceHosts) > 0 {
+		return
+	}
+	for _, address := range []string{t.URLs.Graph, t.URLs.Resource} {
+		if u, err := url.Parse(address); err == nil && u.Hostname() != "" && !slices.Contains(t.URLs.ServiceHosts, u.Hostname()) {
+			t.URLs.ServiceHosts = append(t.URLs.ServiceHosts, u.Hostname())
+		}
+	}
 }

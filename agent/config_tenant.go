@@ -50,7 +50,8 @@ type TenantURLs struct {
 	// The resource that tokens for Intune are for, as https://api.manage.microsoft.com/
 	Resource string `yaml:"resource"`
 	// Host names, or suffixes that start with a dot, that the service locations
-	// must match. Default: those of the cloud; with custom the host of graph.
+	// must match. Default: those of the cloud; with custom the hosts of graph
+	// and resource.
 	ServiceHosts []string `yaml:"service_hosts"`
 }
 

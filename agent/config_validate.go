@@ -157,14 +157,12 @@ func positive(m *mistakes, at string, d time.Duration) {
 	}
 }
 
-// httpsURL wants an absolute https address; plain HTTP passes for loopback
-// only, where simulators live.
+// httpsURL wants an absolute https address: tokens and challenges go there.
 func httpsURL(m *mistakes, at, s string) {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "" || u.User != nil:
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		m.Add(at, "%q is no address, want one as https://host/", s)
-	case u.Scheme == "http" && loopback(u.Hostname()):
 	case u.Scheme != "https":
 		m.Add(at, "%q does not begin with https://", s)
 	}

@@ -163,8 +163,8 @@ func (o *Options) completeIntune(wrong func(string, ...any)) {
 			}
 			continue
 		}
-		if p, err := url.Parse(u.value); err != nil || p.Host == "" {
-			wrong("%s %q is no address", u.flag, u.value)
+		if p, err := url.Parse(u.value); err != nil || p.Host == "" || p.Scheme != "https" {
+			wrong("%s %q is no address that begins with https://", u.flag, u.value)
 		}
 	}
 	if o.CloudCAFile != "" {

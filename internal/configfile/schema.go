@@ -20,7 +20,7 @@ type object = map[string]any
 // that declare it: their comments become the descriptions, so that a key is
 // documented in one place only.
 func Schema(title string, v any, sources fs.FS) ([]byte, error) {
-	comments, err := fieldComments(sources)
+	comments, err := Comments(sources)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +78,9 @@ func withDefaults(t reflect.Type) reflect.Value {
 	return v
 }
 
-// fieldComments reads the comments of all struct fields, "Type.Field" to text.
-func fieldComments(sources fs.FS) (map[string]string, error) {
+// Comments reads the comments of all struct fields in Go files, "Type.Field" to
+// text.
+func Comments(sources fs.FS) (map[string]string, error) {
 	files, err := fs.Glob(sources, "*.go")
 	if err != nil {
 		return nil, fmt.Errorf("listing the sources of the configuration: %w", err)

@@ -1,0 +1,185 @@
+package agent
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/certconnector/certconnector/internal/configfile"
+)
+
+var update = flag.Bool("update", false, "write configs/certconnector.full.yaml anew")
+
+const fullFile = "../configs/certconnector.full.yaml"
+
+// fullSample sets what has no default, and one element of each kind in the
+// lists; all other values are the defaults.
+func fullSample() Config {
+	pair := func(name string) KeyPair { return KeyPair{Certificate: name + ".crt.pem", Key: name + ".key.pem"} }
+	tls := pair("tls/tls")
+	c := Defaults()
+	c.StateDir = "/var/lib/certconnector"
+	c.Listeners = []Listener{{Name: "devices", Address: ":443", Faces: []string{FaceSCEP}, TLS: &tls}}
+
+	withSecret := func(t *Tenant) { t.Credential = Credential{Secret: &SecretRef{File: "secrets/client-secret"}} }
+	withCertificate := func(t *Tenant) {
+		t.Credential = Credential{Certificate: "entra/entra.crt.pem", Key: "entra/entra.key.pem"}
+		t.Proxy = &Proxy{URL: "http://proxy.corp.example:8080", User: "connector", Password: &SecretRef{Env: "PROXY_PASSWORD"}}
+	}
+	for i, more := range []func(*Tenant){withCertificate, withSecret} {
+		var t Tenant
+		t.SetDefaults()
+		t.Name, t.TenantID, t.ClientID = fmt.Sprintf("tenant-%d", i+1), "contoso.onmicrosoft.com", "11111111-2222-3333-4444-555555555555"
+		more(&t)
+		c.Tenants = append(c.Tenants, t)
+	}
+
+	var e EmbeddedCA
+	e.SetDefaults()
+	e.Certificate, e.Key, e.Profiles = "ca/ca.crt.pem", "ca/ca.key.pem", []Profile{DefaultProfile()}
+	c.CAs = []CA{{Name: "embedded", Embedded: &e}}
+
+	policies := []Policy{
+		{Intune: &IntunePolicy{Tenant: "tenant-1"}},
+		{Static: &StaticPolicy{Challenge: SecretRef{File: "secrets/challenge"}, AllowStaticChallenge: true}},
+	}
+	for i, p := range policies {
+		var e Endpoint
+		e.SetDefaults()
+		e.Name, e.Path, e.Policy, e.CA = []string{"corp", "lab"}[i], []string{"/certsrv/mscep/mscep.dll", "/scep/lab"}[i], p, "embedded"
+		e.RA.Signing, e.RA.Encryption = pair("ra/signing"), pair("ra/encryption")
+		c.Endpoints = append(c.Endpoints, e)
+	}
+	return c
+}
+
+// writer writes a tree as YAML, each key with its comment where it stands
+// first.
+type writer struct {
+	b        strings.Builder
+	comments map[string]string
+	said     map[string]bool
+}
+
+func (w *writer) section(v reflect.Value, indent string) {
+	for i := range v.NumField() {
+		field, value := v.Type().Field(i), v.Field(i)
+		if value.Kind() == reflect.Pointer && value.IsNil() {
+			continue
+		}
+		w.comment(v.Type().Name()+"."+field.Name, indent)
+		w.value(indent+field.Tag.Get("yaml")+":", reflect.Indirect(value), indent)
+	}
+}
+
+func (w *writer) value(head string, v reflect.Value, indent string) {
+	switch {
+	case v.Kind() == reflect.Struct:
+		fmt.Fprintln(&w.b, head)
+		w.section(v, indent+"  ")
+	case v.Kind() == reflect.Slice && v.Len() > 0 && v.Type().Elem().Kind() == reflect.Struct:
+		fmt.Fprintln(&w.b, head)
+		for i := range v.Len() {
+			fmt.Fprintf(&w.b, "%s  -\n", indent)
+			w.section(v.Index(i), indent+"    ")
+		}
+	case v.Type() == reflect.TypeFor[time.Duration]():
+		fmt.Fprintln(&w.b, head, v.Interface())
+	default: // JSON values are YAML values
+		b, _ := json.Marshal(v.Interface())
+		fmt.Fprintln(&w.b, head, strings.ReplaceAll(strings.ReplaceAll(string(b), "null", "[]"), `","`, `", "`))
+	}
+}
+
+func (w *writer) comment(key, indent string) {
+	if w.said[key] {
+		return
+	}
+	w.said[key] = true
+	line := indent + "#"
+	for _, word := range strings.Fields(w.comments[key]) {
+		if len(line)+1+len(word) > 96 {
+			fmt.Fprintln(&w.b, line)
+			line = indent + "#"
+		}
+		line += " " + word
+	}
+	fmt.Fprintln(&w.b, line)
+}
+
+// The full sample is made from the structs: a key that is missing, a default
+// that is wrong or a comment that is old cannot be.
+func TestFullSampleIsUpToDate(t *testing.T) {
+	comments, err := configfile.Comments(configSources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &writer{comments: comments, said: map[string]bool{}}
+	w.b.WriteString("# Every key, with its default where it has one. Made from the comments in the\n" +
+		"# agent's configuration (go test ./agent -run FullSample -update); do not edit.\n" +
+		"# Lists show one element of each kind. Relative paths start at this file's folder.\n" +
+		"# Single values outside lists can be set in the environment, levels joined by\n" +
+		"# two underscores: CERTCONNECTOR_JOURNAL__SQLITE__PATH.\n\n")
+	w.section(reflect.ValueOf(fullSample()), "")
+	if *update {
+		if err := os.WriteFile(fullFile, []byte(w.b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(fullFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != w.b.String() {
+		t.Errorf("%s is out of date: run go test ./agent -run FullSample -update", fullFile)
+	}
+	for key, comment := range comments {
+		if comment == "" {
+			t.Errorf("%s has no comment", key)
+		} else if !w.said[key] {
+			t.Errorf("%s is not in the sample", key)
+		}
+	}
+}
+
+func TestFullSampleReadsBack(t *testing.T) {
+	var got Config
+	if err := configfile.Load(fullFile, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := fullSample()
+	normalize(reflect.ValueOf(&got).Elem())
+	normalize(reflect.ValueOf(&want).Elem())
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("read back\n%+v\nwant\n%+v", got, want)
+	}
+	if err := got.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// normalize makes empty lists nil: a file cannot tell them apart.
+func normalize(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			normalize(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			normalize(v.Field(i))
+		}
+	case reflect.Slice:
+		if v.Len() == 0 {
+			v.SetZero()
+		}
+		for i := range v.Len() {
+			normalize(v.Index(i))
+		}
+	}
+}
