@@ -189,7 +189,7 @@ func (c *Client) act(ctx context.Context, suffix, transaction string, csr []byte
 		return nil
 	}
 	e := &ScepError{
-		Code: known[raw], RawCode: clean(raw), Description: clean(description, c.secrets()...),
+		Code: known[raw], RawCode: truncate(clean(raw, c.secrets()...), 64), Description: clean(description, c.secrets()...),
 		TransactionID: transaction, ActivityID: activity,
 	}
 	if e.Code == "" {

@@ -125,6 +125,7 @@ func (c *Cloud) inject(w http.ResponseWriter, r *http.Request, f *Fault, work ht
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Length", "1000")
 		_, _ = w.Write([]byte(`{"code":"Succ`))
+		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	case f.Redirect != "":
 		http.Redirect(w, r, f.Redirect, http.StatusFound)
