@@ -3,13 +3,9 @@ package sqlite
 import (
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/certconnector/certconnector/agent/journal"
-
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // read runs a look-up of one entry. It goes through the writer, which owns the
@@ -41,74 +37,6 @@ func (j *Journal) Newest(ctx context.Context, endpoint, transactionID string, si
 // Entry implements journal.Entries.
 func (j *Journal) Entry(ctx context.Context, id int64) (journal.Entry, error) {
 	return j.read(ctx, func(c *conn) (row, error) { return load(c, id) })
-}
-
-// listLimit is the length of a list whose query has no limit.
-const listLimit = 100
-
-// List implements journal.Entries. It reads back from the newest entry (or
-// from q.Before) until the limit is reached, so a rare state in a long journal
-// takes time.
-func (j *Journal) List(ctx context.Context, q journal.Query) ([]journal.Entry, error) {
-	sql, limit := listStatement(q), q.Limit
-	if limit <= 0 {
-		limit = listLimit
-	}
-	states := slices.Clone(q.States)
-	var list []journal.Entry
-	err := j.do(ctx, lazy, func(c *conn) (bool, error) {
-		s, err := c.prepare(sql)
-		if err != nil {
-			return false, err
-		}
-		defer sqlite3.Xsqlite3_finalize(c.tls, s.handle)
-		c.used = 0
-		if q.Before > 0 {
-			s.int(q.Before)
-		}
-		if q.Endpoint != "" {
-			s.text(q.Endpoint)
-		}
-		for _, state := range states {
-			s.int(int64(state))
-		}
-		s.int(int64(limit))
-		for {
-			found, err := s.step()
-			if err != nil || !found {
-				return false, err
-			}
-			list = append(list, scanEntry(s).Entry)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
-}
-
-// listStatement writes the statement of a query: entries by falling ID, which
-// is the table's own order.
-func listStatement(q journal.Query) string {
-	var b strings.Builder
-	b.WriteString(`SELECT ` + entryColumns + ` FROM entries e WHERE 1`)
-	n := 0
-	parameter := func() string { n++; return "?" + strconv.Itoa(n) }
-	if q.Before > 0 {
-		b.WriteString(` AND e.id < ` + parameter())
-	}
-	if q.Endpoint != "" {
-		b.WriteString(` AND e.endpoint = ` + parameter())
-	}
-	if len(q.States) > 0 {
-		list := make([]string, len(q.States))
-		for i := range list {
-			list[i] = parameter()
-		}
-		b.WriteString(` AND e.state IN (` + strings.Join(list, ", ") + `)`)
-	}
-	b.WriteString(` ORDER BY e.id DESC LIMIT ` + parameter())
-	return b.String()
 }
 
 // Advance implements journal.Entries.

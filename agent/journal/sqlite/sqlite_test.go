@@ -272,3 +272,57 @@ func request(name string, lazy bool) journal.Intent {
 	copy(in.SignerKey[:], name)
 	return in
 }
+
+// TestForeignBytes: what devices choose is kept byte for byte, of any length.
+func TestForeignBytes(t *testing.T) {
+	j, err := Open(newJournalFile(t), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for _, id := range []string{"", "a\x00b", "a", "\xff\xfe", "';--", strings.Repeat("long ", 100_000)} {
+		in := request(id, false)
+		in.ChallengeID, in.Subject, in.SealedCSR = "", id, []byte(strings.Repeat("x", 300_000))
+		begun, owned, err := j.Begin(t.Context(), in)
+		if err != nil || owned == nil {
+			t.Fatalf("transaction ID of %d bytes: owned %v, error %v", len(id), owned, err)
+		}
+		got, err := j.Newest(t.Context(), in.Endpoint, id, in.SignerKey)
+		if err != nil || got.ID != begun.ID || got.TransactionID != id || got.Subject != id || len(got.SealedCSR) != len(in.SealedCSR) {
+			t.Errorf("transaction ID of %d bytes: entry %d, error %v", len(id), got.ID, err)
+		}
+	}
+}
+
+// TestListOfALongJournal goes through more rows than one window holds.
+func TestListOfALongJournal(t *testing.T) {
+	path := newJournalFile(t)
+	if err := Seed(path, SeedOptions{Rows: 2*listWindow + 10}); err != nil {
+		t.Fatal(err)
+	}
+	j, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for _, row := range []struct {
+		q    journal.Query
+		want int
+	}{
+		{journal.Query{Limit: 3 * listWindow}, 2*listWindow + 10},
+		{journal.Query{Limit: listWindow + 1, States: []journal.State{journal.Released}}, listWindow + 1},
+		{journal.Query{States: []journal.State{journal.Failed}}, 0},
+		{journal.Query{States: []journal.State{journal.Parked}}, 0},
+		{journal.Query{Limit: listWindow, Before: 20}, 19},
+	} {
+		list, err := j.List(t.Context(), row.q)
+		if err != nil || len(list) != row.want {
+			t.Errorf("%+v: %d entries, error %v; want %d", row.q, len(list), err, row.want)
+		}
+		for i := 1; i < len(list); i++ {
+			if list[i].ID >= list[i-1].ID {
+				t.Fatalf("%+v: entry %d after entry %d", row.q, list[i].ID, list[i-1].ID)
+			}
+		}
+	}
+}
