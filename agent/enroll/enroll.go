@@ -97,6 +97,8 @@ func (p *Endpoint) intent(req *scep.Request) journal.Intent {
 func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Intent) (*admission, error) {
 	// 1. Seen before?
 	switch e, err := p.r.cfg.Journal.Same(ctx, in); {
+	case err == nil && freeToRetry(e):
+		in.Since = e.Now.Add(1)
 	case err == nil:
 		return &admission{entry: e}, nil
 	case !errors.Is(err, journal.ErrNotFound):
@@ -129,6 +131,9 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	in.Lazy = p.SameStore && !decision.Notify
 	in.SealedCSR = p.r.cfg.Sealer.Seal(csrLabel, req.CSR.Raw)
 	if own := p.Rules.check(req, decision.VouchedNames); own != nil {
+		if !in.Notify && in.ChallengeID == "" {
+			return p.refuse(in, *own), nil // nobody is owed anything, nothing was spent
+		}
 		return p.recordRefusal(ctx, in, *own)
 	}
 
@@ -147,6 +152,13 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 		p.r.start(p, journal.Claimed{Entry: e, Owned: owned}, req.CSR)
 	}
 	return admitted, nil
+}
+
+// freeToRetry reports whether a request that failed may be made again with the
+// same bytes: it spent no challenge and nobody was told, so that an operator
+// who mended the CA need not make a device change its request.
+func freeToRetry(e journal.Entry) bool {
+	return e.State == journal.Failed && e.ChallengeID == "" && !e.Notify
 }
 
 // shorter returns the stricter of two caps, of which 0 is none.

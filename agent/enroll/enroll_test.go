@@ -306,6 +306,21 @@ func TestDenialIsFinalAndTold(t *testing.T) {
 	})
 }
 
+func TestFailureThatSpentNothingMayBeRetried(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.indifferent = true // like a static challenge
+		w.core.set(func(f *fakeCA) { f.deny = &ca.Denied{HResult: ca.HResultTemplateDenied, Text: "no enrol right"} })
+		req := newDevice(0, "good").request(t, scep.PKCSReq)
+		w.wantFailure(w.send(req), scep.BadRequest)
+		w.core.set(func(f *fakeCA) { f.deny = nil })
+		w.want(w.send(req), scep.Success)
+		w.want(w.send(req), scep.Success)
+		if w.core.issues != 2 {
+			t.Errorf("CA was asked %d times, want once before and once after it was mended", w.core.issues)
+		}
+	})
+}
+
 func TestParkedRequestWaitsForAPerson(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.core.park = true
