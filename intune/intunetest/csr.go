@@ -113,12 +113,15 @@ func principalNames(san []byte) []string {
 		}
 		var other struct {
 			Type  asn1.ObjectIdentifier
-			Value asn1.RawValue `asn1:"tag:0,explicit"`
+			Value asn1.RawValue // [0] EXPLICIT
 		}
 		if _, err := asn1.UnmarshalWithParams(n.FullBytes, &other, "tag:0"); err != nil || !other.Type.Equal(oidUPN) {
 			continue
 		}
-		out = append(out, string(other.Value.Bytes))
+		var text asn1.RawValue
+		if _, err := asn1.Unmarshal(other.Value.Bytes, &text); err == nil {
+			out = append(out, string(text.Bytes))
+		}
 	}
 	return out
 }

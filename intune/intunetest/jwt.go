@@ -159,16 +159,22 @@ func (c *Cloud) checkAssertion(text string, app *App, audiences []string) *refus
 func (a *App) signer(h jwtHeader) *x509.Certificate {
 	for _, cert := range a.Certificates {
 		s1, s256 := sha1.Sum(cert.Raw), sha256.Sum256(cert.Raw)
-		switch {
-		case h.X5TS256 != "":
-			if h.X5TS256 == base64.RawURLEncoding.EncodeToString(s256[:]) {
+		if h.X5TS256 != "" {
+			if sameBytes(h.X5TS256, s256[:]) {
 				return cert
 			}
-		case h.X5T != "" && h.X5T == base64.RawURLEncoding.EncodeToString(s1[:]):
+		} else if sameBytes(h.X5T, s1[:]) {
 			return cert
 		}
 	}
 	return nil
+}
+
+// sameBytes reads any base64: MSAL for Go sends the standard alphabet with
+// padding where the documents want the URL's.
+func sameBytes(text string, want []byte) bool {
+	text = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(text)
+	return text == base64.RawURLEncoding.EncodeToString(want)
 }
 
 func verifyAssertion(t *jwt, cert *x509.Certificate) bool {
