@@ -38,7 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if r, ok := errors.AsType[*refused](err); ok {
 		code, err = exitRefused, r.err
 	}
-	if err != nil {
+	if _, said := errors.AsType[*reported](err); err != nil && !said {
 		p.fail(err)
 	}
 	return code
@@ -61,6 +61,9 @@ func (r *refused) Error() string {
 	}
 	return r.err.Error()
 }
+
+// reported is an error that the operator has been told.
+type reported struct{ error }
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{

@@ -25,6 +25,9 @@ func TestScripts(t *testing.T) {
 			"http":     fetch,
 			"waitport": waitPort,
 			"hidden":   hidden,
+			"enroll":   enroll,
+			"edit":     edit,
+			"poll":     poll,
 		},
 	})
 }

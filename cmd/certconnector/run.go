@@ -51,6 +51,9 @@ func (p *program) serve(ctx context.Context, ready func()) (err error) {
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		log.Error("the service ended", zap.Error(err))
+		if c.Log.File == "" {
+			err = &reported{err} // it stands on standard error already
+		}
 		return err
 	}
 	log.Info("stopped")

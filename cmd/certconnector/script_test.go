@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -62,4 +63,20 @@ func hidden(ts *testscript.TestScript, neg bool, args []string) {
 	if secret == "" || strings.Contains(ts.ReadFile(args[1]), secret) {
 		ts.Fatalf("%s shows what is in %s", args[1], args[0])
 	}
+}
+
+// poll is "poll PATTERN COMMAND…": it repeats a command until its output
+// matches, for what the service does in its own time.
+func poll(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: poll PATTERN COMMAND...")
+	}
+	pattern := regexp.MustCompile(args[0])
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("%s never says %s", strings.Join(args[1:], " "), args[0])
 }
