@@ -8,6 +8,9 @@
 // power failure, and also a killed process, can take lazy operations, but
 // never a lazy one and not what came durably after it.
 //
+// A caller whose context ends stops waiting; an operation that the writer has
+// taken is carried out all the same.
+//
 // The guarantee rests on the write-ahead log with synchronous=FULL: the log
 // is synced before a durable operation is answered. After a sync that failed
 // nothing that the operating system says about the file can be trusted (it
