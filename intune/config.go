@@ -77,6 +77,7 @@ type Timeouts struct {
 	Discovery time.Duration // one discovery request, default 15 s
 	Validate  time.Duration // one validation request, default 30 s
 	Notify    time.Duration // one notification, default 30 s
+	Renewal   time.Duration // renewing a token or service list that still serves, default 5 s: a call waits for it
 	Total     time.Duration // all attempts of one service call, default 45 s
 }
 
@@ -90,6 +91,7 @@ func (t Timeouts) complete() Timeouts {
 	fill(&t.Discovery, 15*time.Second)
 	fill(&t.Validate, 30*time.Second)
 	fill(&t.Notify, 30*time.Second)
+	fill(&t.Renewal, 5*time.Second)
 	fill(&t.Total, 45*time.Second)
 	return t
 }

@@ -108,7 +108,13 @@ func (l *locator) renew(ctx context.Context, held *directory) (*directory, error
 	if cur != nil && cur != held && !stale {
 		return cur, nil
 	}
-	d, err := l.fetch(ctx)
+	limited := ctx
+	if held != nil && !stale {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, l.client.config.Timeouts.Renewal)
+		defer cancel()
+	}
+	d, err := l.fetch(limited)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {

@@ -104,6 +104,29 @@ func TestDiscoveryOutage(t *testing.T) {
 	step(time.Minute, 8)
 }
 
+// A Graph or a sign-in that hangs does not hold up enrolments while the old
+// list and token serve.
+func TestHangingNeighbours(t *testing.T) {
+	for _, row := range []struct {
+		hangs   intunetest.Endpoint
+		advance time.Duration
+	}{{intunetest.Discovery, 31 * time.Minute}, {intunetest.Token, 56 * time.Minute}} {
+		t.Run(string(row.hangs), func(t *testing.T) {
+			w := newWorld(t, intunetest.Options{}, func(cfg *intune.Config) { cfg.Timeouts.Renewal = 100 * time.Millisecond })
+			if err := w.validate(t, "t"); err != nil {
+				t.Fatal(err)
+			}
+			w.clock.Advance(row.advance)
+			w.cloud.Fail(row.hangs, intunetest.Always, intunetest.Fault{Delay: time.Hour})
+			for range 2 {
+				if err := w.validate(t, "t"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func TestDiscoveryFails(t *testing.T) {
 	for _, row := range []struct {
 		name     string

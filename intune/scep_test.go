@@ -107,7 +107,7 @@ func TestOnlySuccessIsSuccess(t *testing.T) {
 	}
 }
 
-// TestMatrix 23, 24 and the table of statuses: which answers are repeated, and
+// TestMatrix 22 is TestOnlySuccessIsSuccess. TestMatrix 23, 24 and the table of statuses: which answers are repeated, and
 // that none but Success ends without an error.
 func TestRetries(t *testing.T) {
 	const always = intunetest.Always

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -141,6 +142,8 @@ func (s *signIn) authError() error {
 	}
 	if len(body.Codes) > 0 {
 		e.AADSTS = body.Codes[0]
+	} else {
+		_, _ = fmt.Sscanf(body.Description, "AADSTS%d", &e.AADSTS) // 0 when it is not there
 	}
 	// The first line is the message; trace ID, correlation ID and time follow.
 	words, _, _ := strings.Cut(body.Description, "\n")

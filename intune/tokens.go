@@ -18,7 +18,8 @@ const (
 	tokenRefresh  = 5 * time.Minute // before it ends, a token is renewed
 	tokenReserve  = time.Minute     // an old token that is valid this long is still used when no new one can be had
 	tokenAttempts = 3
-	dropEvery     = time.Minute // at most so often a token is dropped or an address looked up anew
+	renewEvery    = 30 * time.Second // between attempts to renew a token that still serves
+	dropEvery     = time.Minute      // at most so often a token is dropped or an address looked up anew
 )
 
 // token is an access token with what its claims say about it.
@@ -38,6 +39,7 @@ type tokens struct {
 	mu       sync.Mutex
 	current  *token
 	dropped  time.Time
+	tried    time.Time // last renewal that failed while a token was held
 	inFlight flight[*token]
 }
 
@@ -45,24 +47,44 @@ type tokens struct {
 func (t *tokens) get(ctx context.Context) (*token, error) {
 	now := t.client.config.Clock()
 	t.mu.Lock()
-	held := t.current
+	held, tried := t.current, t.tried
 	t.mu.Unlock()
 	if held != nil && now.Add(tokenRefresh).Before(held.expires) {
 		return held, nil
 	}
-	fresh, err := t.inFlight.do(ctx, func(ctx context.Context) (*token, error) {
-		// Another caller may have landed between our look and this flight.
-		t.mu.Lock()
-		cur := t.current
-		t.mu.Unlock()
-		if cur != nil && cur != held {
-			return cur, nil
-		}
-		return t.fetch(ctx)
-	})
-	if err != nil && held != nil && now.Add(tokenReserve).Before(held.expires) {
+	serves := held != nil && now.Add(tokenReserve).Before(held.expires)
+	if serves && !tried.IsZero() && now.Sub(tried) < renewEvery {
+		return held, nil
+	}
+	fresh, err := t.inFlight.do(ctx, func(ctx context.Context) (*token, error) { return t.renew(ctx, held, serves) })
+	if err != nil && serves {
 		t.client.log.Warn("token not renewed, using the old one", zap.String("scope", t.scope), zap.Error(err))
 		return held, nil
+	}
+	return fresh, err
+}
+
+// renew fetches a token, unless another caller did since held was seen. Where
+// the old one still serves, a sign-in that hangs must not use up the time of
+// the call that waits.
+func (t *tokens) renew(ctx context.Context, held *token, serves bool) (*token, error) {
+	t.mu.Lock()
+	cur := t.current
+	t.mu.Unlock()
+	if cur != nil && cur != held {
+		return cur, nil
+	}
+	limited := ctx
+	if serves {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, t.client.config.Timeouts.Renewal)
+		defer cancel()
+	}
+	fresh, err := t.fetch(limited)
+	if err != nil && serves {
+		t.mu.Lock()
+		t.tried = t.client.config.Clock()
+		t.mu.Unlock()
 	}
 	return fresh, err
 }
