@@ -15,7 +15,7 @@ const maxPath = 103
 
 // Listener is an open control socket that serves nobody yet.
 type Listener struct {
-	inner net.Listener
+	inner net.Listener // nil on a system without unix sockets
 }
 
 // Listen opens the control socket. A socket file that a dead process left is
@@ -23,7 +23,10 @@ type Listener struct {
 //
 // The file's mode is 0600 and each connection's account is checked too. On
 // Windows only the folder's access control list protects the socket: keep it
-// in a folder that administrators and the service's account may enter.
+// in a folder that administrators and the service's account may enter. Where
+// the system has no unix sockets (Windows Server 2016) the Listener serves
+// nobody and says so: devices must not go without certificates for want of
+// commands.
 func Listen(path string) (*Listener, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("control socket path %q has %d bytes, systems allow %d: choose a shorter control.socket", path, len(path), maxPath)
@@ -32,6 +35,9 @@ func Listen(path string) (*Listener, error) {
 		return nil, err
 	}
 	l, err := net.Listen("unix", path)
+	if errors.Is(err, errNoSockets) {
+		return &Listener{}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the control socket: %w", err)
 	}
@@ -42,7 +48,12 @@ func Listen(path string) (*Listener, error) {
 }
 
 // Close closes the socket and removes its file. Serve does it too.
-func (l *Listener) Close() error { return l.inner.Close() }
+func (l *Listener) Close() error {
+	if l.inner == nil {
+		return nil
+	}
+	return l.inner.Close()
+}
 
 // removeStale removes a socket that nobody answers on. It removes nothing
 // else: a mistyped path must not cost a file.
