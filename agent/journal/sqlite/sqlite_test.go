@@ -326,3 +326,37 @@ func TestListOfALongJournal(t *testing.T) {
 		}
 	}
 }
+
+// TestSyncs counts them: one before the answer to each durable operation, none
+// for a lazy one but those that its transaction gets in its time.
+func TestSyncs(t *testing.T) {
+	d := newDisk(t, 0)
+	j, err := Open(newJournalFile(t), Options{fileLayer: d.name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	count := func() int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.syncs
+	}
+	for i := range 20 {
+		before := count()
+		if _, _, err := j.Begin(t.Context(), request(strings.Repeat("d", i+1), false)); err != nil {
+			t.Fatal(err)
+		}
+		if count() == before {
+			t.Fatal("a durable operation was answered without a sync")
+		}
+	}
+	syncs, commits := count(), j.commits.Load()
+	for i := range 200 {
+		if _, _, err := j.Begin(t.Context(), request(strings.Repeat("l", i+1), true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if made, transactions := count()-syncs, int(j.commits.Load()-commits); made > transactions+1 || made > 100 {
+		t.Errorf("200 lazy operations in %d transactions cost %d syncs", transactions, made)
+	}
+}
