@@ -167,7 +167,9 @@ func TestLoad(t *testing.T) {
 	if err := configfile.Load(path, &tree{}); !os.IsNotExist(err) {
 		t.Errorf("missing file: %v", err)
 	}
-	if err := os.WriteFile(path, []byte("name: x\nitems: [{secret: {file: s}}]\nsection: {path: /abs}"), 0o600); err != nil {
+	absolute := filepath.Join(t.TempDir(), "abs")
+	text := "name: x\nitems: [{secret: {file: s}}]\nsection: {path: '" + absolute + "'}"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var got tree
@@ -175,7 +177,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	configfile.ResolvePaths(&got, filepath.FromSlash("/etc/x"))
-	if got.Items[0].Secret.File != filepath.FromSlash("/etc/x/s") || got.Section.Path != "/abs" || got.Inner.Path != "" {
+	if got.Items[0].Secret.File != filepath.FromSlash("/etc/x/s") || got.Section.Path != absolute || got.Inner.Path != "" {
 		t.Errorf("paths became %q, %q, %q", got.Items[0].Secret.File, got.Section.Path, got.Inner.Path)
 	}
 }

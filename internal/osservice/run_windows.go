@@ -1,6 +1,7 @@
 package osservice
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -28,9 +29,21 @@ func runService(s service.Service, p *program, name string) error {
 	}
 	if w.ran {
 		<-p.done
-		return errors.Join(p.err, err)
+		err = errors.Join(p.err, err)
+		tell(s, err)
 	}
 	return err
+}
+
+// tell writes what ended the service into the event log: a service has no
+// console, and a configuration that is wrong names no log file yet.
+func tell(s service.Service, err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	if log, logErr := s.SystemLogger(nil); logErr == nil {
+		_ = log.Error(err) // nobody else to tell
+	}
 }
 
 // console runs the program for a person.
