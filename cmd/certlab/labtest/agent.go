@@ -1,5 +1,6 @@
 // Package labtest starts what the tests of the laboratory's parts need: a real
-// connector in the process, set up as "certconnector init" does it.
+// connector in the process, set up as "certconnector init" does it, and a
+// simulated cloud.
 package labtest
 
 import (
@@ -13,56 +14,94 @@ import (
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/cmd/certlab/cloud"
 	"github.com/certconnector/certconnector/installer/firstrun"
-	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/intune/intunetest"
 )
 
 // Connector is a running connector.
 type Connector struct {
-	URL       string // of its SCEP endpoint
-	Challenge secret.Text
-	Root      string // file of the CA's root certificate
-	Dir       string
+	URL           string // of its SCEP endpoint
+	ChallengeFile string // with a static policy
+	Control       string // of the cloud that decides, else ""
+	Dir           string
 }
 
 // Static runs a connector with one shared challenge until the test ends.
-func Static(t *testing.T) Connector {
+func Static(t testing.TB) Connector {
 	t.Helper()
-	return Run(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	made := setUp(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	run(t, made.ConfigFile, func(*agent.Config) {})
+	return Connector{URL: made.SCEPURL, ChallengeFile: made.ChallengeFile, Dir: filepath.Dir(made.ConfigFile)}
 }
 
-// Run sets a connector up and runs it until the test ends. Folder, address and
-// keys are chosen here.
-func Run(t *testing.T, o firstrun.Options, prepared ...func(firstrun.Result)) Connector {
+// Intune runs a simulated cloud and a connector that asks it, until the test
+// ends. The connector holds exchanges for answerWithin only.
+func Intune(t testing.TB, answerWithin time.Duration) Connector {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lab") // short: the control socket's path has 108 characters at most
+	dir := t.TempDir()
+	root, certificate := filepath.Join(dir, "root.pem"), filepath.Join(dir, "entra.pem")
+	up, ended := make(chan intunetest.Info, 1), make(chan error, 1)
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		ended <- cloud.Serve(ctx, cloud.Options{RootFile: root, Certificate: certificate, Strict: true}, func(i intunetest.Info) { up <- i })
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the cloud ended: %v", err)
+		}
+	})
+	info := await(t, "cloud", up, ended)
+	made := setUp(t, firstrun.Options{
+		Policy: firstrun.PolicyIntune, Cloud: "custom", Tenant: info.Tenant, ClientID: info.ClientID,
+		AuthorityURL: info.Authority, GraphURL: info.Graph, ResourceURL: info.Resource, CloudCAFile: root,
+	})
+	b, err := os.ReadFile(made.EntraCertificate)
+	if err == nil {
+		err = os.WriteFile(certificate, b, 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = filepath.Join(dir, "c"), []string{"127.0.0.1"}, FreeAddress(t), true, embedded.P256
+	run(t, made.ConfigFile, func(c *agent.Config) { c.Endpoints[0].AnswerWithin = answerWithin })
+	return Connector{URL: made.SCEPURL, Control: info.Control, Dir: filepath.Dir(made.ConfigFile)}
+}
+
+// setUp makes a connector's folder. Folder, address and keys are chosen here.
+func setUp(t testing.TB, o firstrun.Options) firstrun.Result {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lab") // short: a control socket's path has 103 bytes at most
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // a temporary folder that stays is no failure
+	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = filepath.Join(dir, "c"), []string{"127.0.0.1"}, freeAddress(t), true, embedded.P256
 	plan, err := firstrun.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := plan.Run(t.Context(), nil)
+	made, err := plan.Run(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range prepared {
-		f(made)
-	}
-	cfg, err := agent.LoadConfig(made.ConfigFile)
+	return made
+}
+
+// run runs a connector until the test ends.
+func run(t testing.TB, configFile string, change func(*agent.Config)) {
+	t.Helper()
+	cfg, err := agent.LoadConfig(configFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan struct{})
-	a, err := agent.New(cfg, agent.Options{Ready: func() { close(ready) }})
+	change(&cfg)
+	ready, ended := make(chan bool, 1), make(chan error, 1)
+	a, err := agent.New(cfg, agent.Options{Ready: func() { ready <- true }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
@@ -70,27 +109,36 @@ func Run(t *testing.T, o firstrun.Options, prepared ...func(firstrun.Result)) Co
 			t.Errorf("the connector ended: %v", err)
 		}
 	})
-	select {
-	case <-ready:
-	case err := <-ended:
-		ended <- err
-		t.Fatalf("the connector did not start: %v", err)
-	case <-time.After(time.Minute):
-		t.Fatal("the connector is not ready after a minute")
-	}
-	c := Connector{URL: made.SCEPURL, Root: made.RootCertificate, Dir: o.Dir}
-	if made.ChallengeFile != "" {
-		b, err := os.ReadFile(made.ChallengeFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Challenge = secret.Text(strings.TrimSpace(string(b)))
-	}
-	return c
+	await(t, "connector", ready, ended)
 }
 
-// FreeAddress is a loopback address that nobody listens on at this moment.
-func FreeAddress(t testing.TB) string {
+// await waits for a part to be up.
+func await[T any](t testing.TB, what string, up chan T, ended chan error) T {
+	t.Helper()
+	select {
+	case v := <-up:
+		return v
+	case err := <-ended:
+		ended <- nil // for the clean-up, which need not tell it again
+		t.Fatalf("the %s did not start: %v", what, err)
+	case <-time.After(time.Minute):
+		t.Fatalf("the %s is not up after a minute", what)
+	}
+	panic("unreachable")
+}
+
+// Challenge reads the challenge of a static policy.
+func (c Connector) Challenge(t testing.TB) string {
+	t.Helper()
+	b, err := os.ReadFile(c.ChallengeFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// freeAddress is a loopback address that nobody listens on at this moment.
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

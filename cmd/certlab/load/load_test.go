@@ -1,7 +1,6 @@
 package load_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -11,12 +10,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/certconnector/certconnector/cmd/certlab/cloud"
 	"github.com/certconnector/certconnector/cmd/certlab/labtest"
 	"github.com/certconnector/certconnector/cmd/certlab/load"
-	"github.com/certconnector/certconnector/installer/firstrun"
-	"github.com/certconnector/certconnector/intune/intunetest"
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // TestRun measures a real connector by both methods.
@@ -25,7 +24,7 @@ func TestRun(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys.pem")
 	for _, method := range []string{"post", "get"} {
 		r, err := load.Run(t.Context(), load.Options{
-			URL: c.URL, Challenge: c.Challenge, N: 12, Warmup: 3, Concurrency: 3, Keys: 2, KeyFile: keys,
+			URL: c.URL, Challenge: secret.Text(c.Challenge(t)), N: 12, Warmup: 3, Concurrency: 3, Keys: 2, KeyFile: keys,
 			Method: method, Cipher: "aes256", PID: os.Getpid(),
 		})
 		if err != nil {
@@ -77,7 +76,7 @@ func TestRepliesToOthersAreCounted(t *testing.T) {
 		_, _ = w.Write(first)
 	}))
 	defer server.Close()
-	r, err := load.Run(t.Context(), load.Options{URL: server.URL + target.Path, Challenge: c.Challenge, N: 3, Concurrency: 1, Keys: 1})
+	r, err := load.Run(t.Context(), load.Options{URL: server.URL + target.Path, Challenge: secret.Text(c.Challenge(t)), N: 3, Concurrency: 1, Keys: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,41 +87,15 @@ func TestRepliesToOthersAreCounted(t *testing.T) {
 
 // TestChallengesOfACloud gives each request a challenge of its own.
 func TestChallengesOfACloud(t *testing.T) {
-	dir := t.TempDir()
-	root, certificate := filepath.Join(dir, "root.pem"), filepath.Join(dir, "entra.pem")
-	up := make(chan intunetest.Info, 1)
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- cloud.Serve(ctx, cloud.Options{RootFile: root, Certificate: certificate, Strict: true}, func(i intunetest.Info) { up <- i })
-	}()
-	defer func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}()
-	info := <-up
-	c := labtest.Run(t, firstrun.Options{
-		Policy: firstrun.PolicyIntune, Cloud: "custom", Tenant: info.Tenant, ClientID: info.ClientID,
-		AuthorityURL: info.Authority, GraphURL: info.Graph, ResourceURL: info.Resource, CloudCAFile: root,
-	}, func(r firstrun.Result) {
-		b, err := os.ReadFile(r.EntraCertificate)
-		if err == nil {
-			err = os.WriteFile(certificate, b, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
-	r, err := load.Run(t.Context(), load.Options{URL: c.URL, CloudControl: info.Control, N: 6, Concurrency: 2, Keys: 2})
+	c := labtest.Intune(t, 25*time.Second)
+	r, err := load.Run(t.Context(), load.Options{URL: c.URL, CloudControl: c.Control, N: 6, Concurrency: 2, Keys: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.OK != 6 {
 		t.Errorf("%d ok, %d failed: %v", r.OK, r.Failed, r.Errors)
 	}
-	remote, err := cloud.Dial(info.Control)
+	remote, err := cloud.Dial(c.Control)
 	if err != nil {
 		t.Fatal(err)
 	}
