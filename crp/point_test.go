@@ -191,8 +191,12 @@ func TestCodes(t *testing.T) {
 		t.Errorf("rules %v", rules)
 	}
 	w.cloud.Fail(intunetest.Validate, 1, intunetest.Fault{Code: "SomethingNew"})
-	if d, err := w.point.Verify(t.Context(), w.request(t)); err != nil || d.Granted || d.Rule != crp.RuleUnknown {
+	r := w.request(t)
+	if d, err := w.point.Verify(t.Context(), r); err != nil || d.Granted || d.Rule != crp.RuleUnknown {
 		t.Errorf("new code: decision %+v, error %v", d, err)
+	}
+	if d, err := w.point.Verify(t.Context(), r); err != nil || !d.Granted {
+		t.Errorf("what was not classified must be asked again: decision %+v, error %v", d, err)
 	}
 }
 

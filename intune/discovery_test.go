@@ -58,6 +58,10 @@ func TestDiscoveryTolerates(t *testing.T) {
 			if n := w.counts(); n[intunetest.Validate] != 2 || n["unknown"] != 0 {
 				t.Errorf("calls %v", n)
 			}
+			// The address that answered comes first from then on.
+			if n := w.logs.FilterMessage("address of the service cannot be reached, trying its next").Len(); n > 1 {
+				t.Errorf("the dead address was tried %d times", n)
+			}
 		})
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 
+	"github.com/certconnector/certconnector/internal/retry"
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/intune/intunetest"
@@ -48,7 +49,9 @@ func httpClient(c *intunetest.Cloud) *http.Client {
 
 func newClient(t *testing.T, c *intunetest.Cloud) *intune.Client {
 	t.Helper()
-	client, err := intune.New(c.ClientConfig())
+	cfg := c.ClientConfig()
+	cfg.Backoff = retry.Schedule{First: time.Millisecond, Most: time.Millisecond}
+	client, err := intune.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
