@@ -316,7 +316,11 @@ func diskSync(_ *libc.TLS, p uintptr, _ int32) int32 {
 		f.dirty = map[int]bool{}
 		return sqlite3.SQLITE_IOERR_FSYNC
 	}
-	f.synced, f.dirty = append([]byte(nil), f.now...), map[int]bool{}
+	// Only what counts as dirty is written: what a failed sync lost stays lost.
+	for n := range f.dirty {
+		f.keepSector(n)
+	}
+	f.synced, f.dirty = f.synced[:min(len(f.synced), len(f.now))], map[int]bool{}
 	if failed == keepWritesButFail {
 		return sqlite3.SQLITE_IOERR_FSYNC
 	}

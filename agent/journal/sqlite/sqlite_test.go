@@ -360,3 +360,46 @@ func TestSyncs(t *testing.T) {
 		t.Errorf("200 lazy operations in %d transactions cost %d syncs", transactions, made)
 	}
 }
+
+// TestRestartAfterAFailedSync: the operating system still shows the pages that
+// the sync lost. Whatever is built on them after the restart has to hold when
+// the power fails, too.
+func TestRestartAfterAFailedSync(t *testing.T) {
+	path, d := newJournalFile(t), newDisk(t, 0)
+	open := func() *Journal {
+		j, err := Open(path, Options{fileLayer: d.name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	j := open()
+	if _, _, err := j.Begin(t.Context(), request("before", false)); err != nil {
+		t.Fatal(err)
+	}
+	d.mu.Lock()
+	d.fault = loseWrites
+	d.mu.Unlock()
+	if _, _, err := j.Begin(t.Context(), request("doubtful", false)); err == nil {
+		t.Fatal("a sync that failed was answered as a success")
+	}
+	_ = j.Close() // says once more that it is dead
+	j = open()
+	seen, err := j.List(t.Context(), journal.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, _, err := j.Begin(t.Context(), request("after", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.powerFail()
+	_ = j.Close()
+	j = open()
+	defer j.Close()
+	for _, e := range append(seen, after) {
+		if _, err := j.Entry(t.Context(), e.ID); err != nil {
+			t.Errorf("entry %q was there after the restart and is gone: %v", e.TransactionID, err)
+		}
+	}
+}
