@@ -1,22 +1,30 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/installer/firstrun"
 )
 
+// initFlags are the flags of init that do not go to firstrun as they are.
+type initFlags struct {
+	ca, caKey, raKey string
+	dryRun           bool
+}
+
 func (p *program) initCommand() *cobra.Command {
 	var o firstrun.Options
-	var ca string
-	var caKey, raKey string
-	var dryRun bool
+	var f initFlags
 	c := &cobra.Command{
 		Use:   "init --dir DIR --policy static|intune [flags]",
 		Short: "Make keys, certificates, journal and configuration in one folder",
@@ -24,55 +32,64 @@ func (p *program) initCommand() *cobra.Command {
 embedded CA, registration authority, TLS certificate and certconnector.yaml.
 Nothing that exists is replaced; when a step fails, those before it are undone.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := supportedCA(ca); err != nil {
-				return err
-			}
-			o.CAKey, o.RAKey = embedded.KeyKind(caKey), embedded.KeyKind(raKey)
-			o.Check = func(file string) error {
-				c, err := agent.LoadConfig(file)
-				if err != nil {
-					return err
-				}
-				return c.CheckFiles()
-			}
-			plan, err := firstrun.New(o)
-			if err != nil {
-				return err
-			}
-			if dryRun {
-				return p.showPlan(plan)
-			}
-			result, err := plan.Run(cmd.Context(), nil)
-			if err != nil {
-				return err
-			}
-			if p.json {
-				return p.writeJSON(result)
-			}
-			p.nextSteps(result, o)
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.init(cmd.Context(), o, f) },
 	}
-	f := c.Flags()
-	f.StringVar(&o.Dir, "dir", "", "the one folder for everything (required)")
-	f.StringSliceVar(&o.Hostnames, "hostname", nil, "host name or IP address that devices use; repeat for more (default: this host's name)")
-	f.StringVar(&o.Listen, "listen", "", `address for devices (default ":443", or ":80" with --plain-http)`)
-	f.BoolVar(&o.PlainHTTP, "plain-http", false, "serve without TLS: a proxy on this host ends it, or this is a laboratory")
-	f.StringVar(&o.Policy, "policy", "", "who decides: intune, or static for one shared challenge (required)")
-	f.StringVar(&o.ChallengeFile, "challenge-file", "", "static: file with the challenge (default: a strong one is made)")
-	f.StringVar(&o.Tenant, "tenant", "", "intune: Entra tenant ID or *.onmicrosoft.com name")
-	f.StringVar(&o.ClientID, "client-id", "", "intune: application (client) ID of the app registration")
-	f.StringVar(&o.Cloud, "cloud", "", `intune: public, usgov, dod, china or custom (default "public")`)
-	f.StringVar(&o.AuthorityURL, "authority-url", "", "intune: address that issues tokens (required with --cloud custom)")
-	f.StringVar(&o.GraphURL, "graph-url", "", "intune: address of Microsoft Graph (required with --cloud custom)")
-	f.StringVar(&o.ResourceURL, "resource-url", "", "intune: resource of Intune's tokens (required with --cloud custom)")
-	f.StringVar(&o.CloudCAFile, "cloud-ca-file", "", "intune: PEM file with further roots for the cloud's certificates")
-	f.StringVar(&ca, "ca", "embedded", "certificate authority: embedded")
-	f.StringVar(&caKey, "ca-key", string(embedded.RSA3072), fmt.Sprintf("key of the CA: %v", embedded.KeyKinds()))
-	f.StringVar(&raKey, "ra-key", string(embedded.RSA2048), "key of the registration authority: rsa2048, rsa3072 or rsa4096")
-	f.BoolVar(&dryRun, "dry-run", false, "only show what would be done")
+	declareInit(c.Flags(), &o, &f)
 	return c
+}
+
+func declareInit(set *pflag.FlagSet, o *firstrun.Options, f *initFlags) {
+	set.StringVar(&o.Dir, "dir", "", "the one folder for everything (required)")
+	set.StringSliceVar(&o.Hostnames, "hostname", nil, "host name or IP address that devices use; repeat for more (default: this host's name)")
+	set.StringVar(&o.Listen, "listen", "", `address for devices (default ":443", or ":80" with --plain-http)`)
+	set.BoolVar(&o.PlainHTTP, "plain-http", false, "serve without TLS: a proxy on this host ends it, or this is a laboratory")
+	set.StringVar(&o.Policy, "policy", "", "who decides: intune, or static for one shared challenge (required)")
+	set.StringVar(&o.ChallengeFile, "challenge-file", "", "static: file with the challenge (default: a strong one is made)")
+	set.StringVar(&o.Tenant, "tenant", "", "intune: Entra tenant ID or *.onmicrosoft.com name")
+	set.StringVar(&o.ClientID, "client-id", "", "intune: application (client) ID of the app registration")
+	set.StringVar(&o.Cloud, "cloud", "", `intune: public, usgov, dod, china or custom (default "public")`)
+	set.StringVar(&o.AuthorityURL, "authority-url", "", "intune: address that issues tokens (required with --cloud custom)")
+	set.StringVar(&o.GraphURL, "graph-url", "", "intune: address of Microsoft Graph (required with --cloud custom)")
+	set.StringVar(&o.ResourceURL, "resource-url", "", "intune: resource of Intune's tokens (required with --cloud custom)")
+	set.StringVar(&o.CloudCAFile, "cloud-ca-file", "", "intune: PEM file with further roots for the cloud's certificates")
+	set.StringVar(&f.ca, "ca", "embedded", "certificate authority: embedded")
+	set.StringVar(&f.caKey, "ca-key", string(embedded.RSA3072), fmt.Sprintf("key of the CA: %v", embedded.KeyKinds()))
+	set.StringVar(&f.raKey, "ra-key", string(embedded.RSA2048), "key of the registration authority: rsa2048, rsa3072 or rsa4096")
+	set.BoolVar(&f.dryRun, "dry-run", false, "only show what would be done")
+}
+
+func (p *program) init(ctx context.Context, o firstrun.Options, f initFlags) error {
+	if err := supportedCA(f.ca); err != nil {
+		return err
+	}
+	o.CAKey, o.RAKey, o.Check = embedded.KeyKind(f.caKey), embedded.KeyKind(f.raKey), checkConfig
+	plan, err := firstrun.New(o)
+	if err != nil {
+		return err
+	}
+	if f.dryRun {
+		return p.showPlan(plan)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt) // an interrupt undoes what was done
+	defer stop()
+	result, err := plan.Run(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.writeJSON(result)
+	}
+	p.nextSteps(result, o)
+	return nil
+}
+
+// checkConfig is what validate does.
+func checkConfig(file string) error {
+	c, err := agent.LoadConfig(file)
+	if err != nil {
+		return err
+	}
+	return c.CheckFiles()
 }
 
 // supportedCA says no where a bridge is not there yet.
