@@ -22,9 +22,10 @@ func (c *Config) validateEndpoints(m *mistakes) {
 		at := fmt.Sprintf("endpoints[%d]", i)
 		e.validate(at, m)
 		c.validateReferences(e, at, m)
-		key := strings.ToLower(e.Path)
+		// As NDES does, a path that ends in /mscep.dll claims its folder.
+		key := strings.TrimSuffix(strings.ToLower(e.Path), "/mscep.dll")
 		if first, taken := paths[key]; taken && key != "" {
-			m.Add(at+".path", "%q is the path of endpoints[%d] already (case does not matter)", e.Path, first)
+			m.Add(at+".path", "%q is the path of endpoints[%d] already (case and /mscep.dll do not matter)", e.Path, first)
 		} else {
 			paths[key] = i
 		}
@@ -33,7 +34,7 @@ func (c *Config) validateEndpoints(m *mistakes) {
 
 func (e *Endpoint) validate(at string, m *mistakes) {
 	if !strings.HasPrefix(e.Path, "/") || len(e.Path) < 2 || strings.HasSuffix(e.Path, "/") ||
-		strings.ContainsAny(e.Path, "?#{}% ") || strings.Contains(e.Path, "//") || strings.Contains(e.Path, "/.") {
+		strings.ContainsAny(e.Path, "?#{}%\\ ") || strings.Contains(e.Path, "//") || strings.Contains(e.Path, "/.") {
 		m.Add(at+".path", "%q is no path, want one as /certsrv/mscep/mscep.dll or /scep/corp", e.Path)
 	}
 	e.Policy.validate(at+".policy", m)
