@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -90,6 +91,12 @@ func (p *Endpoint) intent(req *scep.Request) journal.Intent {
 		Since: now.Add(-p.ReplayWindow), Now: now, Lease: lease, GiveUp: now.Add(p.WithholdFor),
 	}
 	in.SignerID = signerID(req)
+	if !selfSigned(req) {
+		// A renewal may repeat everything else of the first enrolment: key,
+		// names, transaction ID and, at a static endpoint, the challenge
+		// (certmonger's resubmit). The old certificate is one of its names.
+		in.Names = sha256.Sum256(append(in.Names[:], in.SignerID[:]...))
+	}
 	return in
 }
 

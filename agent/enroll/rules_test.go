@@ -159,6 +159,32 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
+// certmonger's resubmit repeats key, names, transaction ID and a static
+// challenge of the first enrolment; only CSR bytes and signer differ.
+func TestRenewalByResubmissionIsNoRepetition(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.set(func(c *cloud) { c.indifferent = true })
+		d := newDevice(0, "good")
+		seen := map[string]bool{}
+		for renewal := range 3 {
+			res := w.want(w.ask(d), scep.Success)
+			if seen[string(res.Certificate)] {
+				t.Fatalf("renewal %d returned an old certificate", renewal)
+			}
+			seen[string(res.Certificate)] = true
+			if again := w.want(w.ask(d), scep.Success); string(again.Certificate) != string(res.Certificate) {
+				t.Errorf("renewal %d: repeated with a fresh CSR it returned another certificate", renewal)
+			}
+			old, err := x509.ParseCertificate(res.Certificate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.signer = old
+			d.extra = []pkix.Extension{{Id: []int{2, 5, 29, 19}, Value: []byte{0x30, 0}}} // other CSR bytes
+		}
+	})
+}
+
 func foreignCertificate(t *testing.T, d *device) *x509.Certificate {
 	other := newFakeCA(t)
 	csr := d.request(t, scep.PKCSReq).CSR
