@@ -277,6 +277,7 @@ func TestTokenLife(t *testing.T) {
 	step(time.Hour, 5)
 	w.cloud.Fail(intunetest.Token, intunetest.Always, intunetest.Fault{Status: http.StatusServiceUnavailable})
 	step(56*time.Minute, 11) // three attempts each for Graph and Intune, in vain
+	step(29*time.Second, 11)
 	w.clock.Advance(5 * time.Minute)
 	err := w.validate(t, "t")
 	if e, ok := errors.AsType[*intune.AuthError](err); !ok || !e.Retryable {

@@ -201,9 +201,13 @@ func (c *Cloud) Roots() *x509.CertPool {
 
 // Endpoints are the addresses for a client's configuration.
 func (c *Cloud) Endpoints() intune.Endpoints {
+	host, _, err := net.SplitHostPort(c.address(unitAt))
+	if err != nil { // not started yet
+		host = "127.0.0.1"
+	}
 	return intune.Endpoints{
 		Authority: c.AuthorityURL(), Graph: c.GraphURL(), Resource: c.ResourceURL(),
-		ServiceHosts: []string{"127.0.0.1"},
+		ServiceHosts: []string{host},
 	}
 }
 

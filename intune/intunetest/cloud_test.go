@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"math/big"
 	"net/http"
@@ -284,6 +285,25 @@ func TestControl(t *testing.T) {
 	control(t, c, "PUT", "outage", map[string]bool{"on": false}, nil)
 	if err := client.NotifyFailure(t.Context(), intune.FailureNotification{TransactionID: "t", CSR: csr, HResult: -1, Description: "no"}); err != nil {
 		t.Fatal(err)
+	}
+	key := testkeys.RSA2048(2)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "connector"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	control(t, c, "PUT", "certificates", map[string]string{"pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}, nil)
+	cfg := c.ClientConfig()
+	cfg.Credential = intune.Credential{Certificates: intune.Fixed(intune.Certificate{Certificate: cert, Signer: key})}
+	if client, err = intune.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(); err != nil {
+		t.Errorf("with a registered certificate: %v", err)
 	}
 	control(t, c, "POST", "targeting", map[string]any{"profile": "ios-user", "targeted": false}, nil)
 	if err := validate(); err == nil || !strings.Contains(err.Error(), "NoLongerTargeted") {

@@ -1,7 +1,11 @@
 package intunetest
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
 	"net/http"
 )
 
@@ -29,6 +33,7 @@ type Info struct {
 //	POST   /control/profiles       {"tenant", "profile": Profile}
 //	POST   /control/devices        {"tenant", "device": Device}
 //	PUT    /control/roles          {"tenant", "client_id", "roles"}
+//	PUT    /control/certificates   {"tenant", "client_id", "pem"}; client_id "": the first application's
 //	PUT    /control/services       [Service]; null: the right ones
 //	POST   /control/move           the scale unit moves
 //	GET    /control/notifications  [Notification]
@@ -89,8 +94,35 @@ func (c *Cloud) controlTenants(mux *http.ServeMux) {
 		ClientID string   `json:"client_id"`
 		Roles    []string `json:"roles"`
 	}) (any, error) {
-		return done, c.SetRoles(c.orFirst(o.Tenant), o.ClientID, o.Roles...)
+		return done, c.SetRoles(c.orFirst(o.Tenant), c.orFirstApp(o.Tenant, o.ClientID), o.Roles...)
 	}))
+	mux.HandleFunc("PUT /control/certificates", order(func(o struct {
+		Tenant   string `json:"tenant"`
+		ClientID string `json:"client_id"`
+		PEM      string `json:"pem"`
+	}) (any, error) {
+		certs, err := parsePEM(o.PEM)
+		if err != nil {
+			return nil, err
+		}
+		return done, c.SetCertificates(c.orFirst(o.Tenant), c.orFirstApp(o.Tenant, o.ClientID), certs...)
+	}))
+}
+
+// parsePEM reads all certificates of a PEM text; there must be one.
+func parsePEM(text string) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading the certificate: %w", err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("the PEM text has no certificate")
+	}
+	return certs, nil
 }
 
 // done answers an order that has nothing to say.
@@ -121,6 +153,20 @@ func (c *Cloud) orFirst(name string) string {
 		return name
 	}
 	return c.tenants[0].ID
+}
+
+// orFirstApp is the named application, or the tenant's first.
+func (c *Cloud) orFirstApp(tenantName, clientID string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tenants[0]
+	if tenantName != "" {
+		t = c.find(tenantName)
+	}
+	if clientID != "" || t == nil || len(t.apps) == 0 {
+		return clientID
+	}
+	return t.apps[0].ClientID
 }
 
 // Info says where the cloud is and how its first tenant signs in.
