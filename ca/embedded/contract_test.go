@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certconnector/certconnector/agent/journal/sqlite"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/embedded"
@@ -93,6 +94,51 @@ func TestContract(t *testing.T) {
 				KeepsValidity: true,
 			})
 		})
+	}
+}
+
+// TestContractOverTheJournal has the register where the service has it.
+func TestContractOverTheJournal(t *testing.T) {
+	dir := caFolder(t, embedded.P256)
+	catest.Run(t, catest.Harness{
+		New: func(t *testing.T) *catest.Bridge {
+			path := filepath.Join(t.TempDir(), "journal.db")
+			if err := sqlite.Create(path); err != nil {
+				t.Fatal(err)
+			}
+			return journaled(t, dir, path)
+		},
+		Abilities:     []catest.Ability{catest.CanRevoke, catest.CanCollect, catest.CanFind, catest.CanCheck, catest.CanPublish},
+		KeepsValidity: true,
+	})
+}
+
+func journaled(t *testing.T, dir, path string) *catest.Bridge {
+	t.Helper()
+	j, err := sqlite.Open(path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = j.Close() }) // closed before, where the bridge was restarted
+	c := mustOpen(t, embedded.Config{Dir: dir, Profiles: testProfiles(), Register: j})
+	restart := func(t *testing.T) *catest.Bridge {
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return journaled(t, dir, path)
+	}
+	return &catest.Bridge{
+		Authority: c,
+		Templates: catest.Templates{Issue: "device", Park: "careful", Deny: "strict", Unknown: "No such profile"},
+		Approve:   c.Approve,
+		Deny:      func(ctx context.Context, id string) error { return c.Deny(ctx, id, "not ours") },
+		Restart:   restart,
+		Lose: func(t *testing.T, req ca.Request) *catest.Bridge {
+			if _, err := c.Issue(t.Context(), req); err != nil {
+				t.Fatal(err)
+			}
+			return restart(t)
+		},
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/certconnector/certconnector/ca"
 )
 
+var _ ca.RequestFinder = (*Journal)(nil)
+
 // ParkRequest implements ca.Register. The ID it returns is a decimal number.
 func (j *Journal) ParkRequest(ctx context.Context, name string, r ca.ParkedRequest) (string, error) {
 	if r.State == "" {
@@ -17,6 +19,14 @@ func (j *Journal) ParkRequest(ctx context.Context, name string, r ca.ParkedReque
 	}
 	var id int64
 	err := j.do(ctx, durable, func(c *conn) (bool, error) {
+		old, err := newestParked(c, name, r.CSRDigest, time.Time{})
+		switch {
+		case err == nil && (old.State == ca.Waiting || old.State == ca.Approved):
+			id, err = strconv.ParseInt(old.ID, 10, 64)
+			return false, err
+		case err != nil && err != ca.ErrNotFound:
+			return false, err
+		}
 		s, err := c.use(insertParked)
 		if err != nil {
 			return false, err
@@ -29,6 +39,43 @@ func (j *Journal) ParkRequest(ctx context.Context, name string, r ca.ParkedReque
 		return "", err
 	}
 	return strconv.FormatInt(id, 10), nil
+}
+
+// FindRequest implements ca.RequestFinder.
+func (j *Journal) FindRequest(ctx context.Context, name string, csrDigest [32]byte, from time.Time) (ca.ParkedRequest, error) {
+	var r ca.ParkedRequest
+	err := j.do(ctx, lazy, func(c *conn) (bool, error) {
+		var err error
+		r, err = newestParked(c, name, csrDigest, from)
+		return false, err
+	})
+	if err != nil {
+		return ca.ParkedRequest{}, err
+	}
+	return r, nil
+}
+
+func newestParked(c *conn, name string, csrDigest [32]byte, from time.Time) (ca.ParkedRequest, error) {
+	s, err := c.use(parkedByCSR)
+	if err != nil {
+		return ca.ParkedRequest{}, err
+	}
+	s.text(name).blob(csrDigest[:])
+	if from.IsZero() {
+		s.int(0)
+	} else {
+		s.time(from)
+	}
+	found, err := s.step()
+	switch {
+	case err != nil:
+		return ca.ParkedRequest{}, err
+	case !found:
+		return ca.ParkedRequest{}, ca.ErrNotFound
+	}
+	id := strconv.FormatInt(s.colInt(), 10)
+	s.reset()
+	return parkedRequest(c, name, id)
 }
 
 // Request implements ca.Register.

@@ -23,7 +23,7 @@ func addCertificate(c *conn, name string, rc *ca.RegisteredCertificate) (bool, e
 	case err == nil && bytes.Equal(old.DER, rc.DER):
 		return false, nil
 	case err == nil:
-		return false, fmt.Errorf("CA %q: serial number %X is registered for another certificate", name, serial)
+		return false, fmt.Errorf("CA %q: serial number %X is registered for another certificate: %w", name, serial, ca.ErrForbidden)
 	case err != ca.ErrNotFound:
 		return false, err
 	}

@@ -103,6 +103,7 @@ var migrations = [][]string{{
 		serial BLOB,
 		at INTEGER NOT NULL
 	)`,
+	`CREATE INDEX parked_csr ON parked (ca, csr_digest, id)`,
 }}
 
 // migrate brings the file to the newest version, one transaction a version.

@@ -38,6 +38,7 @@ const (
 	nextCRLNumber
 	insertParked
 	parkedByID
+	parkedByCSR
 	decideParked
 	completeParked
 	lastStatement
@@ -111,6 +112,8 @@ var statements = [lastStatement]string{
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) RETURNING id`,
 	parkedByID: `SELECT id, csr, csr_digest, template, validity, max_validity, state, why, serial, at FROM parked
 		WHERE id = ? AND ca = ?`,
-	decideParked:   `UPDATE parked SET state = ?, why = ? WHERE id = ?`,
-	completeParked: `UPDATE parked SET state = ?, serial = ? WHERE id = ?`,
+	parkedByCSR: `SELECT id FROM parked WHERE ca = ? AND csr_digest = ? AND at >= ? ORDER BY id DESC LIMIT 1`,
+	// Whoever is denied needs no CSR any more, nor does whoever has a certificate.
+	decideParked:   `UPDATE parked SET state = ?1, why = ?2, csr = iif(?1 = 'denied', NULL, csr) WHERE id = ?3`,
+	completeParked: `UPDATE parked SET state = ?, serial = ?, csr = NULL WHERE id = ?`,
 }
