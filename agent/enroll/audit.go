@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"encoding/hex"
-	"strconv"
 
 	"go.uber.org/zap"
 
@@ -20,7 +19,7 @@ const (
 func auditFields(in journal.Intent) []zap.Field {
 	fields := []zap.Field{
 		zap.String("endpoint", in.Endpoint),
-		zap.String("transaction_id", strconv.Quote(in.TransactionID)),
+		zap.String("transaction_id", in.TransactionID),
 		zap.String("subject", in.Subject),
 		zap.String("csr_sha256", hex.EncodeToString(in.CSRDigest[:])),
 		zap.String("ca", in.CA),

@@ -104,7 +104,7 @@ func (p *Endpoint) intent(req *scep.Request) journal.Intent {
 func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Intent) (*admission, error) {
 	// 1. Seen before?
 	switch e, err := p.r.cfg.Journal.Same(ctx, in); {
-	case err == nil && freeToRetry(e):
+	case err == nil && p.freeToRetry(e):
 		in.Since = e.Now.Add(1)
 	case err == nil:
 		return &admission{entry: e}, nil
@@ -163,10 +163,16 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 
 // freeToRetry reports whether a request that failed may be made again with the
 // same bytes: it spent no challenge and nobody was told, so that an operator
-// who mended the CA need not make a device change its request.
-func freeToRetry(e journal.Entry) bool {
-	return e.State == journal.Failed && e.ChallengeID == "" && !e.Notify
+// who mended the CA need not make a device change its request. A person's
+// denial is final, and any failure is for a while: certmonger polls by
+// repeating its request, and would never learn of it.
+func (p *Endpoint) freeToRetry(e journal.Entry) bool {
+	return e.State == journal.Failed && e.ChallengeID == "" && !e.Notify && e.CARequestID == "" &&
+		p.r.now().Sub(e.UpdatedAt) > failureStands
 }
+
+// failureStands is how long a failure that spent nothing is repeated.
+const failureStands = 10 * time.Minute
 
 // shorter returns the stricter of two caps, of which 0 is none.
 func shorter(a, b time.Duration) time.Duration {

@@ -313,6 +313,8 @@ func TestFailureThatSpentNothingMayBeRetried(t *testing.T) {
 		req := newDevice(0, "good").request(t, scep.PKCSReq)
 		w.wantFailure(w.send(req), scep.BadRequest)
 		w.core.set(func(f *fakeCA) { f.deny = nil })
+		w.wantFailure(w.send(req), scep.BadRequest) // certmonger polls like this
+		w.later(11 * time.Minute)
 		w.want(w.send(req), scep.Success)
 		w.want(w.send(req), scep.Success)
 		if w.core.issues != 2 {
@@ -350,6 +352,18 @@ func TestParkedRequestDenied(t *testing.T) {
 		w.later(5 * time.Minute)
 		w.wantFailure(w.send(d.request(t, scep.CertPoll)), scep.BadRequest)
 		w.told(0, 1)
+	})
+}
+
+func TestPersonsDenialIsFinalAlsoWhereNothingWasSpent(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.indifferent, w.core.park = true, true
+		req := newDevice(0, "good").request(t, scep.PKCSReq)
+		w.want(w.send(req), scep.Pending)
+		w.core.set(func(f *fakeCA) { f.parked["1"].denied = true })
+		w.later(time.Hour)
+		w.wantFailure(w.send(req), scep.BadRequest)
+		w.entries(1)
 	})
 }
 
