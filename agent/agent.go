@@ -134,7 +134,7 @@ func (a *Agent) build() error {
 func (a *Agent) scepLimits() scephttp.Limits {
 	l := a.cfg.Limits
 	return scephttp.Limits{
-		MaxURL: l.HeaderBytes, MaxBody: l.BodyBytes, Concurrency: l.Concurrent, FailuresPerMinute: l.FailuresPerMinute,
+		MaxURL: l.HeaderBytes, MaxBody: l.BodyBytes, Concurrency: l.Concurrent, Held: l.Held, FailuresPerMinute: l.FailuresPerMinute,
 	}
 }
 
@@ -167,7 +167,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.down.push("requests in flight", a.registration.Close)
 
 	tasks := []task{
-		{"control socket", func(ctx context.Context) error { return socket.Serve(ctx, a, a.audit) }},
+		{"control socket", func(ctx context.Context) error { return socket.Serve(ctx, a, a.log.Named("control")) }},
 		{"workers", func(ctx context.Context) error { return watch(ctx, work) }},
 	}
 	for _, s := range servers {

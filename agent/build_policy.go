@@ -3,7 +3,6 @@ package agent
 import (
 	"crypto/x509"
 	"fmt"
-	"net/url"
 	"os"
 	"time"
 
@@ -51,8 +50,10 @@ func (e Endpoint) tenant() string {
 func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.Time) (*crp.Point, error) {
 	cfg := intune.Config{
 		TenantID: t.TenantID, ClientID: t.ClientID, Provider: "certconnector/" + a.options.Version,
-		Cloud:     intune.Cloud(t.Cloud),
-		Endpoints: t.URLs.endpoints(t.Cloud),
+		Cloud: intune.Cloud(t.Cloud),
+		Endpoints: intune.Endpoints{
+			Authority: t.URLs.Authority, Graph: t.URLs.Graph, Resource: t.URLs.Resource, ServiceHosts: t.URLs.ServiceHosts,
+		},
 		Timeouts: intune.Timeouts{
 			Token: t.Timeouts.Token, Discovery: t.Timeouts.Discovery,
 			Validate: t.Timeouts.Service, Notify: t.Timeouts.Service, Total: t.Timeouts.Total,
@@ -75,16 +76,6 @@ func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.T
 	}
 	a.tenants[t.Name] = client
 	return crp.New(crp.Config{Tenant: t.Name, Cloud: client, Sealer: sealer, Clock: clock, Log: cfg.Log})
-}
-
-// endpoints are the addresses that replace those of the cloud. A custom cloud
-// is trusted with tokens at the host of its Graph unless others are named.
-func (u TenantURLs) endpoints(cloud string) intune.Endpoints {
-	e := intune.Endpoints{Authority: u.Authority, Graph: u.Graph, Resource: u.Resource, ServiceHosts: u.ServiceHosts}
-	if graph, err := url.Parse(u.Graph); err == nil && cloud == "custom" && len(e.ServiceHosts) == 0 {
-		e.ServiceHosts = []string{graph.Hostname()}
-	}
-	return e
 }
 
 func (c Credential) load() (intune.Credential, error) {

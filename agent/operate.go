@@ -2,14 +2,11 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/big"
 	"slices"
 	"strconv"
 	"strings"
-
-	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/control"
 	"github.com/certconnector/certconnector/agent/journal"
@@ -53,20 +50,20 @@ func parseState(name string) (journal.State, error) {
 			return s, nil
 		}
 	}
-	return 0, fmt.Errorf("there is no state %q", name)
+	return 0, &control.Error{Code: control.CodeInvalid, Text: fmt.Sprintf("there is no state %q", name)}
 }
 
 // Approve lets a parked request be issued.
 func (a *Agent) Approve(ctx context.Context, id string) error {
-	return a.decide(ctx, id, "request approved", func(ap ca.Approver, requestID string) error { return ap.Approve(ctx, requestID) })
+	return a.decide(ctx, id, func(ap ca.Approver, requestID string) error { return ap.Approve(ctx, requestID) })
 }
 
 // Deny refuses a parked request.
 func (a *Agent) Deny(ctx context.Context, id, why string) error {
-	return a.decide(ctx, id, "request denied", func(ap ca.Approver, requestID string) error { return ap.Deny(ctx, requestID, why) })
+	return a.decide(ctx, id, func(ap ca.Approver, requestID string) error { return ap.Deny(ctx, requestID, why) })
 }
 
-func (a *Agent) decide(ctx context.Context, id, what string, do func(ca.Approver, string) error) error {
+func (a *Agent) decide(ctx context.Context, id string, do func(ca.Approver, string) error) error {
 	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {
 		return fmt.Errorf("request ID %q is not a number: %w", id, journal.ErrNotFound)
@@ -85,7 +82,6 @@ func (a *Agent) decide(ctx context.Context, id, what string, do func(ca.Approver
 	if err := do(approver, e.CARequestID); err != nil {
 		return err
 	}
-	a.audit.Info(what, zap.Int64("entry", e.ID), zap.String("subject", e.Subject), zap.String("ca", e.CA), zap.String("ca_request_id", e.CARequestID))
 	a.registration.Nudge(ctx, e.ID)
 	return nil
 }
@@ -107,13 +103,9 @@ func (a *Agent) Revoke(ctx context.Context, caName, serial string, reason ca.Rea
 	}
 	n, ok := new(big.Int).SetString(serial, 16)
 	if !ok || n.Sign() < 0 {
-		return errors.New("the serial number is not hexadecimal")
+		return &control.Error{Code: control.CodeInvalid, Text: "the serial number is not hexadecimal"}
 	}
-	if err := revoker.Revoke(ctx, n, reason); err != nil {
-		return err
-	}
-	a.audit.Info("certificate revoked by a person", zap.String("ca", caName), zap.String("serial", strings.ToUpper(serial)), zap.Stringer("reason", reason))
-	return nil
+	return revoker.Revoke(ctx, n, reason)
 }
 
 // Status tells how the service is.
