@@ -15,6 +15,10 @@ var (
 	fence   = regexp.MustCompile("(?ms)^```.*?^```")
 	makes   = regexp.MustCompile(`\bmake ([a-z][a-z0-9-]*)`)
 	target  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
+	testOf  = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9]*\b`)
+	tests   = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	rule    = regexp.MustCompile(`policymodule\.Reason = "([^"]+)"|Rule: +"([^"]+)"|: +\{"(intune_[a-z_]+)"`)
+	crash   = regexp.MustCompile(`failpoint\.Hit\("([^"]+)"\)`)
 	dropped = regexp.MustCompile("[^\\p{L}\\p{N} _-]") // of a heading, in its anchor
 )
 
@@ -104,6 +108,75 @@ func TestPagesNameTargetsOfTheMakefile(t *testing.T) {
 		if named == 0 {
 			t.Errorf("%s names no target", name)
 		}
+	}
+}
+
+// sources calls do with the path and text of every Go file.
+func sources(t *testing.T, do func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		do(path, string(b))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPagesNameTestsThatExist(t *testing.T) {
+	exist := map[string]bool{}
+	sources(t, func(path, text string) {
+		for _, m := range tests.FindAllStringSubmatch(text, -1) {
+			exist[m[1]] = strings.HasSuffix(path, "_test.go")
+		}
+	})
+	named := 0
+	for path, page := range pages(t) {
+		for _, code := range inCode(page) {
+			for _, name := range testOf.FindAllString(code, -1) {
+				named++
+				if !exist[name] {
+					t.Errorf("%s names %s, which is no test", path, name)
+				}
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("only %d tests are named: does the pattern still fit?", named)
+	}
+}
+
+// TestRulesAndCrashesAreDocumented finds names that an operator meets in the
+// log, or a developer in a build with failpoints, and that no page explains.
+func TestRulesAndCrashesAreDocumented(t *testing.T) {
+	var all strings.Builder
+	for _, page := range pages(t) {
+		all.WriteString(page)
+	}
+	documented, rules, crashes := all.String(), 0, 0
+	sources(t, func(path, text string) {
+		if strings.HasSuffix(path, "_test.go") || strings.Contains(path, "certlab") || strings.Contains(path, "moduletest") || strings.Contains(path, "journaltest") {
+			return
+		}
+		for _, m := range rule.FindAllStringSubmatch(text, -1) {
+			rules++
+			if name := m[1] + m[2] + m[3]; !strings.Contains(documented, name) {
+				t.Errorf("%s has the rule %s, which no page explains", path, name)
+			}
+		}
+		for _, m := range crash.FindAllStringSubmatch(text, -1) {
+			crashes++
+			if !strings.Contains(documented, m[1]) {
+				t.Errorf("%s has the failpoint %s, which no page names", path, m[1])
+			}
+		}
+	})
+	if rules < 30 || crashes < 5 {
+		t.Errorf("only %d rules and %d failpoints were found: do the patterns still fit?", rules, crashes)
 	}
 }
 
