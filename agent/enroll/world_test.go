@@ -125,7 +125,6 @@ type device struct {
 	transaction string
 	extra       []pkix.Extension
 	signer      *x509.Certificate // a certificate to renew; nil: self-signed
-	signerKey   *rsa.PrivateKey
 }
 
 func newDevice(i int, challenge string) device {

@@ -90,7 +90,8 @@ func recipientInfo(to *x509.Certificate, key []byte, oaep crypto.Hash) ([]byte, 
 	)
 	if oaep == 0 {
 		transport = algorithm(oidRSA, null())
-		wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, public, key) //nolint:staticcheck // SA1019: RFC 8894 knows no other key transport
+		//lint:ignore SA1019 RFC 8894 knows no other key transport
+		wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, public, key)
 	} else {
 		ids, known := digests[oaep]
 		if !known || !oaep.Available() {
@@ -138,7 +139,8 @@ func unseal(envelope []byte, key *rsa.PrivateKey) ([]byte, error) {
 		return nil, errors.New("content encryption algorithm is not supported")
 	}
 	content, iv := bulk[2].content, method[1].content
-	secret, err := rsa.DecryptPKCS1v15(nil, key, parts[3].content) //nolint:staticcheck // SA1019: RFC 8894 knows no other key transport
+	//lint:ignore SA1019 RFC 8894 knows no other key transport
+	secret, err := rsa.DecryptPKCS1v15(nil, key, parts[3].content)
 	if err != nil {
 		return nil, fmt.Errorf("content key: %w", err)
 	}

@@ -27,14 +27,13 @@ import (
 type disk struct {
 	name string
 
-	mu      sync.Mutex
-	files   map[string]*diskFile
-	open    map[int64]*diskFile
-	rng     *rand.Rand
-	luck    float64 // part of the unsynced sectors that survives
-	syncs   int
-	fault   fault
-	handles int64
+	mu    sync.Mutex
+	files map[string]*diskFile
+	open  map[int64]*diskFile
+	rng   *rand.Rand
+	luck  float64 // part of the unsynced sectors that survives
+	syncs int
+	fault fault
 }
 
 // fault is what the next sync of a write-ahead log does.
