@@ -19,7 +19,7 @@ var (
 	tests   = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
 	rule    = regexp.MustCompile(`policymodule\.Reason = "([^"]+)"|Rule: +"([^"]+)"|: +\{"(intune_[a-z_]+)"`)
 	crash   = regexp.MustCompile(`failpoint\.Hit\("([^"]+)"\)`)
-	dropped = regexp.MustCompile("[^\\p{L}\\p{N} _-]") // of a heading, in its anchor
+	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`) // of a heading, in its anchor
 )
 
 // pages returns every page of documentation by its path, with a base of "..".
