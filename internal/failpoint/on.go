@@ -18,9 +18,19 @@ import (
 const Variable = "CERTCONNECTOR_FAILPOINT"
 
 var (
-	armed, nth = parse(os.Getenv(Variable))
+	armed, nth = parse(take())
 	hits       atomic.Int64
 )
+
+// take reads the variable and removes it: it is no configuration key, and the
+// reader of those refuses what it does not know.
+func take() string {
+	v := os.Getenv(Variable)
+	if err := os.Unsetenv(Variable); err != nil {
+		panic(Variable + ": " + err.Error())
+	}
+	return v
+}
 
 func parse(v string) (string, int64) {
 	name, count, ok := strings.Cut(v, ":")
