@@ -366,7 +366,7 @@ func (w *world) told() {
 		}
 	}
 	for _, r := range w.requests("--state", "released") {
-		if r.Endpoint != "static" && r.Endpoint != "approval" && !known[r.Serial] {
+		if asks := r.Endpoint != "static" && r.Endpoint != "approval" && r.Endpoint != "old"; asks && !known[r.Serial] {
 			w.t.Errorf("request %s was released and the cloud does not know serial %s", r.ID, r.Serial)
 		}
 	}

@@ -18,12 +18,14 @@ import (
 	"github.com/certconnector/certconnector/intune/intunetest"
 )
 
-// The endpoints of every world. All but static and approval ask the cloud.
+// The endpoints of every world. Static, approval and old
+// do not ask the cloud.
 const (
 	intunePath   = "/certsrv/mscep/mscep.dll"
 	staticPath   = "/scep/static"   // renews without a challenge
 	approvalPath = "/scep/approval" // parks every request for a person
 	legacyPath   = "/scep/legacy"   // accepts SHA-1
+	oldPath      = "/scep/old"      // static, renews without a challenge, accepts SHA-1
 	shortPath    = "/scep/short"    // withholds a certificate for 4 s only
 )
 
@@ -170,6 +172,7 @@ func (w *world) endpointText() string {
 	for _, e := range []struct{ name, path, policy, more string }{
 		{"static", staticPath, static, "templates: {general: device}\n    renewal: {without_challenge: true}"},
 		{"approval", approvalPath, static, "templates: {general: reviewed}"},
+		{"old", oldPath, static, "templates: {general: device}\n    renewal: {without_challenge: true}\n    algorithms: {legacy_sha1: true}"},
 		{"legacy", legacyPath, intune, "templates: {general: device}\n    algorithms: {legacy_sha1: true}"},
 		{"short", shortPath, intune, "templates: {general: device}\n    withhold_for: 4s"},
 	} {
