@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -83,7 +84,7 @@ func challengeOf(text, file string) (secret.Text, error) {
 		return secret.Text(text), nil
 	}
 	if text != "" {
-		return "", fmt.Errorf("--challenge and --challenge-file: want one of them")
+		return "", errors.New("--challenge and --challenge-file: want one of them")
 	}
 	return secretFrom(file)
 }

@@ -23,11 +23,11 @@ import (
 const everything = 100_000
 
 func (w *world) stops(_ context.Context, e *evidence) error {
-	pid, began := w.connector.pid(), time.Now()
+	c, began := w.connector, time.Now()
 	if err := w.stopConnector(); err != nil {
 		return err
 	}
-	e.saw("process %d ended with status 0 in %.2fs", pid, time.Since(began).Seconds())
+	e.saw("process %d ended in %.2fs: %v", c.pid(), time.Since(began).Seconds(), c.cmd.ProcessState)
 	return nil
 }
 
