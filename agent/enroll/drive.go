@@ -310,8 +310,7 @@ func (w *work) finish(ctx context.Context, step journal.Step) error {
 // for any more: it is revoked, and the module is told nothing more.
 func (w *work) abandonIfLate(ctx context.Context) error {
 	if !w.tooLate() {
-		// Due early, as after a restart: the outbox tells, this waits for the end.
-		return w.advance(ctx, journal.Step{To: journal.Withheld, NextAt: w.entry.GiveUp})
+		return w.resumeTelling(ctx)
 	}
 	return w.finish(ctx, journal.Step{
 		To: journal.Abandoned, Owe: []journal.DebtKind{journal.OweRevocation},
@@ -320,6 +319,21 @@ func (w *work) abandonIfLate(ctx context.Context) error {
 			Text: "the notification was not accepted within withhold_for",
 		},
 	})
+}
+
+// resumeTelling is for an entry that is due early, as after a restart: whoever
+// was telling the module is gone, and a device may be waiting. From then on the
+// outbox tells, and this entry waits for its end.
+func (w *work) resumeTelling(ctx context.Context) error {
+	if err := w.advance(ctx, journal.Step{To: journal.Withheld, NextAt: w.entry.GiveUp}); err != nil {
+		return err
+	}
+	e, err := w.cfg.Teller.Tell(ctx, w.entry.ID)
+	if err != nil {
+		return fmt.Errorf("telling the policy module: %w", err)
+	}
+	w.entry = e
+	return nil
 }
 
 // serialText is a serial number as the cloud is told: upper-case hex of even

@@ -268,6 +268,47 @@ func TestUnknownOutcomeIsSearchedBeforeASecondSubmission(t *testing.T) {
 	}
 }
 
+// The process dies while the CA is being asked, and the CA was never reached.
+func TestSubmissionCutOffByACrashIsRepeated(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.set(func(f *fakeCA) { f.deafTo = true })
+		d := newDevice(0, "good")
+		w.want(w.ask(d), scep.Pending)
+		w.dieIn(journal.Submitted, journal.Step{})
+		w.core.set(func(f *fakeCA) { f.deafTo = false })
+		w.start()
+		w.later(time.Second)
+		w.told(1, 0)
+		w.want(w.ask(d), scep.Success)
+		if n := len(w.core.issued); n != 1 {
+			t.Errorf("the CA has %d certificates, want 1", n)
+		}
+	})
+}
+
+// The process dies between recording the certificate and telling the cloud.
+func TestNotificationCutOffByACrashIsSentAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.set(func(f *fakeCA) { f.deafTo = true })
+		d := newDevice(0, "good")
+		w.want(w.ask(d), scep.Pending)
+		cert, err := w.core.sign(d.request(t, scep.PKCSReq).CSR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		issued := cert.Raw
+		w.dieIn(journal.Issued, journal.Step{
+			Certificate: issued, Serial: "01", Owe: []journal.DebtKind{journal.OweSuccess}, OweAt: time.Now().Add(3 * time.Minute),
+		})
+		w.start()
+		w.later(time.Second)
+		w.told(1, 0)
+		if res := w.want(w.ask(d), scep.Success); string(res.Certificate) != string(issued) {
+			t.Error("the device got another certificate")
+		}
+	})
+}
+
 func TestCAThatCannotBeSearchedGetsOneResubmission(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.stop()

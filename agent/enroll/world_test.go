@@ -117,6 +117,32 @@ func (w *world) restart() {
 	w.start()
 }
 
+// dieIn stops the registration authority and leaves the only entry, whose
+// outcome is unknown, in a state as a process leaves it that is killed there.
+func (w *world) dieIn(state journal.State, st journal.Step) {
+	w.t.Helper()
+	w.stop()
+	j, err := sqlite.Open(w.path, sqlite.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() {
+		if err := j.Close(); err != nil {
+			w.t.Error(err)
+		}
+	}()
+	w.journal = j
+	now := time.Now()
+	c, err := j.ClaimEntry(w.t.Context(), w.entries(1)[0].ID, now, 3*time.Minute)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	st.To, st.Now, st.NextAt, st.SubmittedAt = state, now, now.Add(3*time.Minute), now
+	if _, err := j.Advance(w.t.Context(), c.Owned, st); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // device is a key pair that asks for names with a challenge.
 type device struct {
 	key         *rsa.PrivateKey

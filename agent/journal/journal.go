@@ -163,8 +163,8 @@ func (s State) From() []State {
 	switch s {
 	case Verified:
 		return []State{Submitted, Unknown}
-	case Submitted:
-		return []State{Verified, Unknown}
+	case Submitted: // again by whoever finds it after a crash
+		return []State{Verified, Submitted, Unknown}
 	case Parked:
 		return []State{Submitted, Unknown, Parked}
 	case Unknown:
