@@ -92,9 +92,15 @@ func (w *world) url(path string) string { return w.base + path }
 // stop asks the connector to end and wants it to do so in order.
 func (w *world) stop() {
 	w.t.Helper()
+	w.terminate(w.running.cmd.Process.Pid)
+}
+
+// terminate sends SIGTERM to a process and waits for the one that was started.
+func (w *world) terminate(pid int) {
+	w.t.Helper()
 	c := w.running
 	w.running = nil
-	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		w.t.Errorf("the connector was gone before it was stopped: %v", err)
 	}
 	select {

@@ -1,0 +1,211 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/certconnector/certconnector/internal/testkeys"
+	"github.com/certconnector/certconnector/intune/intunetest"
+	"github.com/certconnector/certconnector/scep"
+	"github.com/certconnector/certconnector/scep/scepclient"
+)
+
+const (
+	kills       = 200
+	chaosLimit  = 4 * time.Minute
+	chaosActors = 4
+	afterDeath  = 50 * time.Millisecond
+	afterwards  = 45 * time.Second // devices must be served within it after the last kill
+)
+
+// TestRandomKills kills the connector 200 times while devices enrol, at
+// moments that a printed seed repeats (E2E_SEED), and reconciles afterwards.
+func TestRandomKills(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("E2E_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("E2E_SEED: %v", err)
+		}
+	}
+	t.Logf("E2E_SEED=%d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	w := newWorld(t)
+	c := &chaos{world: w, stop: make(chan struct{}), end: make(chan struct{}), delivered: map[string]string{}}
+	service := c.learn()
+	var actors sync.WaitGroup
+	for i := range chaosActors {
+		actors.Go(func() { c.act(i, service) })
+	}
+	deadline := time.Now().Add(chaosLimit)
+	n := 0
+	for ; n < kills && time.Now().Before(deadline); n++ {
+		proc := w.launch(built.release, nil)
+		w.await(proc)
+		time.Sleep(time.Duration(5+random.IntN(296)) * time.Millisecond)
+		w.kill()
+		c.killed = append(c.killed, time.Now())
+	}
+	w.start()
+	close(c.stop)
+	time.AfterFunc(afterwards, func() { close(c.end) })
+	actors.Wait()
+	if n < kills {
+		t.Errorf("only %d of %d kills within %v", n, kills, chaosLimit)
+	}
+	c.settle()
+	t.Logf("%d kills, %d certificates delivered, %d issued, %d notifications", n, len(c.delivered), len(w.certificates()), len(w.cloud.Notifications()))
+	if len(c.delivered) < kills/4 {
+		t.Errorf("only %d certificates were delivered: the load was no load", len(c.delivered))
+	}
+	w.reconcile(c.delivered, true)
+	c.checkRepeats()
+}
+
+// chaos is the load of TestRandomKills.
+type chaos struct {
+	*world
+	stop chan struct{} // closed after the last kill
+	end  chan struct{} // closed when every device must have its answer
+
+	killed []time.Time
+
+	mu        sync.Mutex
+	delivered map[string]string // transaction ID → serial
+	errs      []error
+}
+
+// learn asks for capabilities and certificates once, in peace.
+func (c *chaos) learn() *scepclient.Service {
+	c.t.Helper()
+	c.start()
+	defer c.kill()
+	s, err := c.device("windows", intunePath).Discover(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// act is one device after the other, each of which repeats its message until
+// it is answered for good.
+func (c *chaos) act(i int, service *scepclient.Service) {
+	for n := 0; ; n++ {
+		select {
+		case <-c.stop:
+			return
+		default:
+		}
+		ch, err := c.cloud.Challenge(intunetest.Ask{Platform: "windows"})
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		c.secret(ch.Challenge)
+		key := testkeys.RSA2048((i + n*chaosActors) % 8)
+		der, err := ch.CSR(key)
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		d := c.device("windows", intunePath)
+		tx, err := d.Prepare(c.t.Context(), scepclient.EnrollRequest{Key: key, DER: der, Service: service})
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		c.persist(d, tx)
+	}
+}
+
+// persist repeats a message until there is a final answer.
+func (c *chaos) persist(d *scepclient.Client, tx *scepclient.Transaction) {
+	for ; !c.overdue(); time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := short(c.t)
+		r, err := d.Send(ctx, tx.Message)
+		cancel()
+		if err != nil || r.Status == scep.Pending {
+			continue // dead, or not yet
+		}
+		if r.Status == scep.Failure {
+			c.fail(fmt.Errorf("transaction %s: %s", tx.Message.TransactionID, describe(r)))
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.delivered[tx.Message.TransactionID] = serialText(r.Certificate)
+		// The moment it is delivered, the cloud must know of it.
+		for _, n := range c.cloud.Notifications() {
+			if n.Success && n.SerialNumber == serialText(r.Certificate) {
+				return
+			}
+		}
+		c.errs = append(c.errs, fmt.Errorf("certificate %s left before the cloud was told", serialText(r.Certificate)))
+		return
+	}
+	c.fail(errors.New("a device never got an answer"))
+}
+
+// overdue says that no device should still wait.
+func (c *chaos) overdue() bool {
+	select {
+	case <-c.end:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *chaos) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.errs = append(c.errs, err)
+}
+
+// settle waits until nothing is open in the journal.
+func (c *chaos) settle() {
+	c.t.Helper()
+	for _, err := range c.errs {
+		c.t.Error(err)
+	}
+	eventually(c.t, "every entry is final", 30*time.Second, func() bool {
+		for _, e := range c.entries() {
+			if e.state < stateReleased {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// checkRepeats wants a kill between any two notifications of one certificate:
+// only a mark that did not reach the disk is a reason to tell again.
+func (c *chaos) checkRepeats() {
+	c.t.Helper()
+	last, repeats := map[string]time.Time{}, 0
+	for _, n := range c.cloud.Notifications() {
+		if !n.Success {
+			continue
+		}
+		if before, again := last[n.SerialNumber]; again {
+			repeats++
+			// What a dead process had sent may be taken a moment after its death.
+			killed := func(at time.Time) bool { return at.After(before.Add(-afterDeath)) && at.Before(n.Time) }
+			if !slices.ContainsFunc(c.killed, killed) {
+				c.t.Errorf("certificate %s was told of twice, and no kill explains it", n.SerialNumber)
+			}
+		}
+		last[n.SerialNumber] = n.Time
+	}
+	c.t.Logf("%d notifications were repeated", repeats)
+}
