@@ -16,7 +16,7 @@ func (j *Journal) Begin(ctx context.Context, in journal.Intent) (journal.Entry, 
 	)
 	m := durable
 	if in.Lazy {
-		m = lazy
+		m = own
 	}
 	err := j.do(ctx, m, func(c *conn) (bool, error) {
 		id, spent, err := same(c, &in)

@@ -43,7 +43,7 @@ func (j *Journal) Entry(ctx context.Context, id int64) (journal.Entry, error) {
 func (j *Journal) Advance(ctx context.Context, o *journal.Owned, st journal.Step) (journal.Entry, error) {
 	m := durable
 	if st.Lazy {
-		m = lazy
+		m = own
 	}
 	right := *o
 	var e journal.Entry

@@ -13,7 +13,7 @@ import (
 // AddCertificate implements ca.Register. A certificate that is there already,
 // byte for byte, is a success; another one with its serial number is an error.
 func (j *Journal) AddCertificate(ctx context.Context, name string, rc ca.RegisteredCertificate) error {
-	return j.do(ctx, lazy, func(c *conn) (bool, error) { return addCertificate(c, name, &rc) })
+	return j.do(ctx, own, func(c *conn) (bool, error) { return addCertificate(c, name, &rc) })
 }
 
 func addCertificate(c *conn, name string, rc *ca.RegisteredCertificate) (bool, error) {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime"
 	"time"
+
+	"github.com/certconnector/certconnector/agent/journal"
 )
 
 // mode says what an operation's answer promises.
@@ -13,6 +15,7 @@ type mode int
 const (
 	durable mode = iota // on disk before the answer
 	lazy                // on disk with the next durable one
+	own                 // lazy, and the answer shows nothing but what the caller wrote
 )
 
 // op is one operation on its way through the writer. Its run checks before it
@@ -28,6 +31,9 @@ type op struct {
 const (
 	// maxBatch bounds how many operations share one sync.
 	maxBatch = 256
+	// yields is how often others may run before a sync, as long as they bring
+	// something.
+	yields = 4
 	// maxLazy and lazyFor bound what a killed process may lose, in operations
 	// and in time.
 	maxLazy = 512
@@ -78,9 +84,15 @@ func (j *Journal) write(w *writer) {
 // one there are none and it costs nothing.
 func (w *writer) batch(o *op) {
 	n := w.drain(o, 0)
-	if w.sync && n < maxBatch {
+	for range yields {
+		before := n
+		if !w.sync || n >= maxBatch {
+			break
+		}
 		runtime.Gosched()
-		w.drain(nil, n)
+		if n = w.drain(nil, n); n == before {
+			break
+		}
 	}
 	if w.sync || w.lazies >= maxLazy || w.lazies == 0 {
 		w.commit()
@@ -128,11 +140,17 @@ func (w *writer) run(o *op) {
 	case wrote:
 		w.lazies++
 	}
-	if w.sync {
+	if w.sync && !harmless(o, wrote) {
 		w.waiting = append(w.waiting, o)
 		return
 	}
 	o.answer <- o.err
+}
+
+// harmless reports whether an answer may be given while somebody's durable
+// change is not on disk: it shows nothing of that change.
+func harmless(o *op, wrote bool) bool {
+	return o.mode == own && wrote && o.err == nil || errors.Is(o.err, journal.ErrNotFound)
 }
 
 // begin opens a transaction unless one is open. The first one after a failure

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"testing"
 	"time"
+
+	"github.com/certconnector/certconnector/agent/journal"
 )
 
 // TestNothingUnsyncedIsShown: a read that shares a transaction with a durable
@@ -23,6 +25,11 @@ func TestNothingUnsyncedIsShown(t *testing.T) {
 			return true, err
 		}}
 	}
+	missing := func() *op {
+		return &op{mode: lazy, answer: make(chan error, 1), run: func(c *conn) (bool, error) {
+			return false, journal.ErrNotFound
+		}}
+	}
 	read := func() *op {
 		return &op{mode: lazy, answer: make(chan error, 1), run: func(c *conn) (bool, error) {
 			_, err := load(c, 1)
@@ -32,7 +39,7 @@ func TestNothingUnsyncedIsShown(t *testing.T) {
 	answered := func(o *op) bool {
 		select {
 		case err := <-o.answer:
-			if err != nil {
+			if err != nil && err != journal.ErrNotFound {
 				t.Error(err)
 			}
 			return true
@@ -41,7 +48,8 @@ func TestNothingUnsyncedIsShown(t *testing.T) {
 		}
 	}
 	early, before, change, after, late := write(lazy, "early"), read(), write(durable, "change"), read(), write(lazy, "late")
-	for _, o := range []*op{early, before, change, after, late} {
+	blind, none := write(own, "blind"), missing()
+	for _, o := range []*op{early, before, change, after, late, blind, none} {
 		w.run(o)
 	}
 	if !answered(early) || !answered(before) {
@@ -49,6 +57,9 @@ func TestNothingUnsyncedIsShown(t *testing.T) {
 	}
 	if answered(change) || answered(after) || answered(late) {
 		t.Fatal("an operation was answered before the sync that it stands on")
+	}
+	if !answered(blind) || !answered(none) {
+		t.Error("an operation that shows nothing of the change was made to wait for it")
 	}
 	w.commit()
 	if !answered(change) || !answered(after) || !answered(late) {
