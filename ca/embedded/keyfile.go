@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // Files that Create leaves in a CA's folder.
@@ -36,7 +38,7 @@ func StoreKey(path string, key crypto.Signer) error {
 // LoadKey reads a private key in PEM: PKCS #8 as StoreKey writes it, or the
 // older forms of openssl. On Unix a file that others may read is refused.
 func LoadKey(path string) (crypto.Signer, error) {
-	if err := checkPrivate(path); err != nil {
+	if err := secret.CheckPrivate(path); err != nil {
 		return nil, err
 	}
 	b, err := readSmall(path)

@@ -51,6 +51,9 @@ func NewSealer(key []byte) (*Sealer, error) {
 
 // LoadSealer reads the local key from a file that CreateKeyFile made.
 func LoadSealer(path string) (*Sealer, error) {
+	if err := CheckPrivate(path); err != nil {
+		return nil, err
+	}
 	key, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the local key: %w", err)
