@@ -9,6 +9,7 @@ import (
 
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/policymodule/static"
 )
 
 // CheckFiles reads every file that a resolved configuration names and reports
@@ -48,7 +49,10 @@ func (c *Config) CheckFiles() error {
 			e.RA.Encryption.check(at+".ra.encryption", &m)
 		}
 		if e.Policy.Static != nil {
-			e.Policy.Static.Challenge.check(at+".policy.static.challenge", &m)
+			e.Policy.Static.check(at+".policy.static.challenge", &m)
+		}
+		if e.GetCACert.Next != "" {
+			checkRoots(e.GetCACert.Next, at+".get_ca_cert.next", &m)
 		}
 	}
 	if _, err := secret.LoadSealer(c.Secrets.LocalKey); err != nil {
@@ -99,5 +103,16 @@ func checkRoots(path, at string, m *mistakes) {
 		m.Add(at, "%v", err)
 	} else if !x509.NewCertPool().AppendCertsFromPEM(b) {
 		m.Add(at, "%q holds no certificate in PEM form", path)
+	}
+}
+
+// check reads the challenge and asks the module whether it would take it.
+func (p *StaticPolicy) check(at string, m *mistakes) {
+	challenge, err := p.Challenge.Read()
+	if err == nil {
+		err = static.Check(challenge)
+	}
+	if err != nil {
+		m.Add(at, "%v", err)
 	}
 }

@@ -33,7 +33,7 @@ func (o *Options) listenerText() string {
     address: %s
     faces: [scep]
     %s
-  # Health and metrics for operators:
+  # Health, for operators:
   # - {name: admin, address: "127.0.0.1:9443", faces: [status], plain_http: true}
 `, quote(o.Listen), tls)
 }

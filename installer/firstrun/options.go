@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/policymodule/static"
 )
 
 // Policies that a first run can set up.
@@ -20,9 +22,6 @@ const (
 	PolicyStatic = "static" // one shared challenge, for a laboratory
 	PolicyIntune = "intune"
 )
-
-// minChallenge is the shortest challenge of an operator's own that is taken.
-const minChallenge = 16
 
 // Options say what to set up.
 type Options struct {
@@ -132,8 +131,8 @@ func (o *Options) completeStatic(wrong func(string, ...any)) {
 		wrong("--challenge-file: %v", err)
 		return
 	}
-	if len(strings.TrimRight(string(b), "\r\n")) < minChallenge {
-		wrong("--challenge-file: the challenge has fewer than %d characters; leave the flag away and a strong one is made", minChallenge)
+	if err := static.Check(secret.Text(strings.TrimRight(string(b), "\r\n"))); err != nil {
+		wrong("--challenge-file: %v; leave the flag away and a strong one is made", err)
 	}
 	o.ChallengeFile = absolute(o.ChallengeFile)
 }

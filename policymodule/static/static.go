@@ -11,6 +11,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"unicode/utf8"
 
 	"go.uber.org/zap"
@@ -19,12 +21,12 @@ import (
 	"github.com/certconnector/certconnector/policymodule"
 )
 
-// What a secret must have. Sixteen characters are 128 bits only if each of
-// them is random; 22 random letters and digits, or 32 hexadecimal ones, are the
-// honest 128. The second number keeps out what is long but simple.
+// What a secret must have: so many bits if each of its characters was drawn at
+// random from the kinds of characters it has, and so many different ones,
+// which keeps out what is long but simple.
 const (
-	MinLength    = 16 // characters
-	MinDifferent = 8  // different characters
+	MinBits      = 128
+	MinDifferent = 8
 )
 
 // Rules of this module.
@@ -63,7 +65,7 @@ func New(config Config) (*Module, error) {
 	if !config.AllowStaticChallenge {
 		return nil, errors.New("a static challenge must be allowed with allow_static_challenge: one secret for all devices is unsafe")
 	}
-	if err := check(config.Challenge); err != nil {
+	if err := Check(config.Challenge); err != nil {
 		return nil, err
 	}
 	if config.Log != nil {
@@ -72,17 +74,47 @@ func New(config Config) (*Module, error) {
 	return &Module{digest: sha256.Sum256([]byte(config.Challenge.Reveal())), refuseRenewals: config.RefuseRenewals}, nil
 }
 
-func check(challenge secret.Text) error {
+// Check says what a secret lacks. It cannot tell a random secret from a
+// sentence: have one made.
+func Check(challenge secret.Text) error {
 	different := map[rune]bool{}
 	for _, r := range challenge.Reveal() {
 		different[r] = true
 	}
-	if utf8.RuneCountInString(challenge.Reveal()) < MinLength || len(different) < MinDifferent {
-		return fmt.Errorf("the static challenge can be guessed: use %d characters or more, at least %d of them different, best 32 random hexadecimal digits",
-			MinLength, MinDifferent)
+	if bits(challenge.Reveal(), different) < MinBits || len(different) < MinDifferent {
+		return fmt.Errorf("the static challenge can be guessed: it needs %d bits, as 32 random hexadecimal digits or 22 random letters and digits have", MinBits)
 	}
 	return nil
 }
+
+// bits is what a text of this length has at most if it is random.
+func bits(text string, different map[rune]bool) float64 {
+	var alphabet float64
+	for _, kind := range []struct {
+		size float64
+		has  func(r rune) bool
+	}{
+		{10, func(r rune) bool { return r >= '0' && r <= '9' }},
+		{6, func(r rune) bool { return r >= 'a' && r <= 'f' }},
+		{20, func(r rune) bool { return r >= 'g' && r <= 'z' }},
+		{6, func(r rune) bool { return r >= 'A' && r <= 'F' }},
+		{20, func(r rune) bool { return r >= 'G' && r <= 'Z' }},
+		{33, func(r rune) bool { return r > 'z' || !strings.ContainsRune(letters, r) }},
+	} {
+		for r := range different {
+			if kind.has(r) {
+				alphabet += kind.size
+				break
+			}
+		}
+	}
+	if alphabet == 0 {
+		return 0
+	}
+	return float64(utf8.RuneCountInString(text)) * math.Log2(alphabet)
+}
+
+const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // Verify compares the challenge in constant time. A renewal has none.
 func (m *Module) Verify(_ context.Context, req policymodule.Request) (policymodule.Decision, error) {

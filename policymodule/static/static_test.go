@@ -55,10 +55,14 @@ func TestNewIsFenced(t *testing.T) {
 		want      string // in the error; "": none
 	}{
 		{"a good secret that is allowed", good, true, ""},
-		{"sixteen characters are the least", "abcdefghijklmnop", true, ""},
+		{"32 hexadecimal digits are the least", good, true, ""},
+		{"31 hexadecimal digits", good[1:], true, "can be guessed"},
+		{"22 letters and digits of both cases", "a1B2c3D4e5F6g7H8i9J0kL", true, ""},
+		{"21 letters and digits of both cases", "a1B2c3D4e5F6g7H8i9J0k", true, "can be guessed"},
+		{"26 characters of base32", "ABCDEFGHIJKLMNOPQRSTUVWX23", true, ""},
 		{"not allowed", good, false, "allow_static_challenge"},
 		{"empty", "", true, "can be guessed"},
-		{"fifteen characters", "abcdefghijklmno", true, "can be guessed"},
+		{"a password", "Summer-2026!", true, "can be guessed"},
 		{"long but simple", secret.Text(strings.Repeat("abcdefg", 20)), true, "can be guessed"},
 		{"bytes are not characters", "ääääöööö", true, "can be guessed"},
 	} {
