@@ -74,6 +74,13 @@ func buildRA(ctx context.Context, e Endpoint, issuer authority) (*scep.RA, error
 	} else if material.Encryption, err = loadPair(e.RA.Encryption); err != nil {
 		return nil, err
 	}
+	if e.GetCACert.Next != "" {
+		next, err := loadCertificates(e.GetCACert.Next)
+		if err != nil {
+			return nil, fmt.Errorf("next CA: %w", err)
+		}
+		material.Next = &scep.NextCA{Chain: next}
+	}
 	return scep.NewRA(material)
 }
 

@@ -10,7 +10,7 @@ const (
 
 // Endpoint is one SCEP endpoint.
 type Endpoint struct {
-	// Name, for logs, metrics and the journal. Do not change it while
+	// Name, for logs and the journal. Do not change it while
 	// enrolments are unsettled.
 	Name string `yaml:"name"`
 	// Path of the URL, as /certsrv/mscep/mscep.dll or /scep/corp. Devices that
@@ -66,7 +66,8 @@ type IntunePolicy struct {
 
 // StaticPolicy lets one shared secret decide.
 type StaticPolicy struct {
-	// Where the secret is. At least 16 characters, better 26 random ones (128 bits).
+	// Where the secret is. At least 128 bits: 32 random hexadecimal digits, or 22
+	// random letters and digits.
 	Challenge SecretRef `yaml:"challenge"`
 	// Unsafe, and must be true: whoever knows the secret gets a certificate with
 	// any name that "allow" permits.
@@ -108,8 +109,8 @@ type Algorithms struct {
 // Renewal rules what an existing certificate may do.
 type Renewal struct {
 	// Accept an existing certificate of this CA instead of a challenge. Default
-	// false. Unsafe on an Intune endpoint: a device that lost its compliance
-	// would renew without Intune being asked.
+	// false. Not on an Intune endpoint: a device that lost its compliance would
+	// renew without Intune being asked.
 	WithoutChallenge bool `yaml:"without_challenge"`
 	// Let a renewal keep its key. Default true.
 	AllowSameKey bool `yaml:"allow_same_key"`
@@ -138,6 +139,9 @@ type GetCACert struct {
 	// Sort the certificates as DER wants it instead of RA, issuing CA, root.
 	// Default false: some clients take the first certificate.
 	DERSort bool `yaml:"der_sort"`
+	// PEM file with the CA's next certificate first and then its chain, to
+	// announce a roll-over by GetNextCACert. Default empty: there is none.
+	Next string `yaml:"next" path:"true"`
 }
 
 // SID rules what becomes of a security identifier in a request.

@@ -3,7 +3,7 @@ package agent
 // The faces that a listener of this version can show.
 const (
 	FaceSCEP   = "scep"   // the endpoints, for devices
-	FaceStatus = "status" // health and metrics, for operators
+	FaceStatus = "status" // health, for operators
 )
 
 // Listener is one address that the service answers on.
@@ -12,8 +12,8 @@ type Listener struct {
 	Name string `yaml:"name"`
 	// Address to listen on, as "host:port" or ":443" for all addresses.
 	Address string `yaml:"address"`
-	// What is shown here: scep (the endpoints) or status (/livez, /readyz,
-	// /metrics). Keep status on a loopback or management address.
+	// What is shown here: scep (the endpoints) or status (/livez and
+	// /readyz). Keep status on a loopback or management address.
 	Faces []string `yaml:"faces"`
 	// Certificate of this listener. It never asks for client certificates.
 	TLS *KeyPair `yaml:"tls"`

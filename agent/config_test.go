@@ -122,9 +122,9 @@ func TestUnsafeChoicesAreNamed(t *testing.T) {
 	c.Tenants[0].Credential = agent.Credential{Secret: &agent.SecretRef{Env: "S"}}
 	c.Tenants[0].Cloud = "custom"
 	c.Endpoints[0].Algorithms.LegacySHA1 = true
-	c.Endpoints[0].Renewal = agent.Renewal{WithoutChallenge: true, Grace: time.Hour}
+	c.Endpoints[0].Renewal = agent.Renewal{Grace: time.Hour}
 	got := strings.Join(c.Warnings(), "\n")
-	for _, want := range []string{"plain_http", "faces", "credential.secret", "tenants[0].cloud", "legacy_sha1", "without_challenge", "grace"} {
+	for _, want := range []string{"plain_http", "faces", "credential.secret", "tenants[0].cloud", "legacy_sha1", "grace"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s is not named in:\n%s", want, got)
 		}

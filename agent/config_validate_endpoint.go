@@ -46,6 +46,9 @@ func (e *Endpoint) validate(at string, m *mistakes) {
 	if e.Policy.Intune != nil && e.WithholdFor > challengeLife {
 		m.Add(at+".withhold_for", "%s is longer than the life of a challenge (1h)", e.WithholdFor)
 	}
+	if e.Policy.Intune != nil && e.Renewal.WithoutChallenge {
+		m.Add(at+".renewal.without_challenge", "cannot be true here: whether a device may still have a certificate is for Intune to say")
+	}
 	if e.Renewal.Grace < 0 {
 		m.Add(at+".renewal.grace", "must not be negative")
 	}

@@ -16,7 +16,7 @@ func (c *Config) Warnings() []string {
 			warn("listeners[%d].plain_http: %q serves without TLS beyond this host", i, l.Name)
 		}
 		if l.Shows(FaceStatus) && l.Shows(FaceSCEP) && !loopback(host) {
-			warn("listeners[%d].faces: %q shows health and metrics to devices", i, l.Name)
+			warn("listeners[%d].faces: %q shows health to devices", i, l.Name)
 		}
 	}
 	for i, t := range c.Tenants {
@@ -33,9 +33,6 @@ func (c *Config) Warnings() []string {
 		}
 		if e.Algorithms.LegacySHA1 {
 			warn("endpoints[%d].algorithms.legacy_sha1: %q accepts SHA-1", i, e.Name)
-		}
-		if e.Renewal.WithoutChallenge && e.Policy.Intune != nil {
-			warn("endpoints[%d].renewal.without_challenge: %q renews without asking Intune", i, e.Name)
 		}
 		if e.Renewal.Grace > 0 {
 			warn("endpoints[%d].renewal.grace: %q renews certificates that have expired", i, e.Name)
