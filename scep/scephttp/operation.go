@@ -204,7 +204,10 @@ func (x *exchange) enroll(request *scep.Request) (*scep.Result, bool) {
 			error
 			RetryAfterer
 		}](err); ok {
-			after = own.RetryAfter()
+			// An error that may say so need not: 0 is no wish.
+			if d := own.RetryAfter(); d > 0 {
+				after = d
+			}
 		}
 		x.unavailable(err.Error(), after)
 		return nil, false
