@@ -36,6 +36,10 @@ type Options struct {
 	Secret      secret.Text // "": Contoso's, unless there is a certificate
 	Certificate string      // PEM file that the app registration trusts; "": none. May appear later
 
+	// Trusted is called when the app registration has taken the certificate,
+	// and after each change of it. It may be nil.
+	Trusted func()
+
 	Strict        bool          // refuse what the real service is not known to refuse
 	ChallengeLife time.Duration // 0: 60 minutes
 }
@@ -90,6 +94,9 @@ func (o Options) trust(ctx context.Context, c *intunetest.Cloud, info intunetest
 				return fmt.Errorf("registering the certificate: %w", err)
 			}
 			last = b
+			if o.Trusted != nil {
+				o.Trusted()
+			}
 		}
 		select {
 		case <-ticker.C:

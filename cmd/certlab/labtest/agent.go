@@ -41,10 +41,12 @@ func Intune(t testing.TB, answerWithin time.Duration) Connector {
 	t.Helper()
 	dir := t.TempDir()
 	root, certificate := filepath.Join(dir, "root.pem"), filepath.Join(dir, "entra.pem")
-	up, ended := make(chan intunetest.Info, 1), make(chan error, 1)
+	up, ended, trusted := make(chan intunetest.Info, 1), make(chan error, 1), make(chan bool, 1)
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
-		ended <- cloud.Serve(ctx, cloud.Options{RootFile: root, Certificate: certificate, Strict: true}, func(i intunetest.Info) { up <- i })
+		ended <- cloud.Serve(ctx, cloud.Options{
+			RootFile: root, Certificate: certificate, Strict: true, Trusted: func() { trusted <- true },
+		}, func(i intunetest.Info) { up <- i })
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -64,6 +66,7 @@ func Intune(t testing.TB, answerWithin time.Duration) Connector {
 	if err != nil {
 		t.Fatal(err)
 	}
+	await(t, "trust in the connector's certificate", trusted, ended)
 	run(t, made.ConfigFile, func(c *agent.Config) { c.Endpoints[0].AnswerWithin = answerWithin })
 	return Connector{URL: made.SCEPURL, Control: info.Control, Dir: filepath.Dir(made.ConfigFile)}
 }
