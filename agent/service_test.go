@@ -159,6 +159,31 @@ func TestWrongStaticChallengeIsRefused(t *testing.T) {
 	s.mustStop()
 }
 
+func TestNextCAIsAnnounced(t *testing.T) {
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	next := filepath.Join(t.TempDir(), "next")
+	root, err := embedded.Create(next, embedded.Options{Subject: pkix.Name{CommonName: "Next CA"}, KeyKind: embedded.P256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Endpoints[0].GetCACert.Next = filepath.Join(next, embedded.ChainFile)
+	s.start()
+	client := s.device("linux")
+	known, err := client.CACerts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	caps, err := client.Capabilities(t.Context())
+	if err != nil || !caps.Has("GetNextCACert") {
+		t.Errorf("capabilities %v, %v", caps, err)
+	}
+	certs, err := client.NextCACerts(t.Context(), known)
+	if err != nil || len(certs) != 1 || !certs[0].Equal(root) {
+		t.Errorf("got %d certificates, %v", len(certs), err)
+	}
+	s.mustStop()
+}
+
 // TestIntuneVouchesBeforeTheDeviceGetsItsCertificate is the main job: a device
 // with Intune's challenge, the cloud asked and told, and only then the certificate.
 func TestIntuneVouchesBeforeTheDeviceGetsItsCertificate(t *testing.T) {
