@@ -8,3 +8,6 @@ func (p *Plan) RunFailingAt(ctx context.Context, step int, failure error) error 
 	_, err := p.Run(ctx, nil)
 	return err
 }
+
+// RandomChallenge is what a first run writes into the challenge's file.
+var RandomChallenge = randomChallenge

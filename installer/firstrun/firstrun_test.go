@@ -17,6 +17,8 @@ import (
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/installer/firstrun"
+	"github.com/certconnector/certconnector/internal/secret"
+	policystatic "github.com/certconnector/certconnector/policymodule/static"
 )
 
 // static are options that need little time.
@@ -242,6 +244,16 @@ func TestMistakesAreReportedAtOnce(t *testing.T) {
 	for _, want := range []string{"--dir", "--listen", "--ra-key", "--ca-key", "--tenant", "--client-id", "--authority-url", "--graph-url", "--resource-url", "--challenge-file"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not mentioned in:\n%v", want, err)
+		}
+	}
+}
+
+// About one text of 26 letters and digits in a hundred has too few kinds of
+// characters to be taken for random.
+func TestEveryMadeChallengeIsTaken(t *testing.T) {
+	for range 20_000 {
+		if err := policystatic.Check(secret.Text(firstrun.RandomChallenge())); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

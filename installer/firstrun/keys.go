@@ -137,12 +137,15 @@ func (p *Plan) makeEntra(context.Context) error {
 	return writeNew(p.path(entraCertFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
-// makeChallenge writes 130 random bits in letters and digits that survive
-// being typed.
+// makeChallenge writes 160 random bits in letters and digits that survive
+// being typed: 32 characters of 32 kinds, so that one that happens to have no
+// digit still passes for random where its bits are estimated.
 func (p *Plan) makeChallenge(context.Context) error {
 	p.made.ChallengeFile = p.path(ChallengeFile)
-	return writeNew(p.path(ChallengeFile), []byte(rand.Text()+"\n"), 0o600)
+	return writeNew(p.path(ChallengeFile), []byte(randomChallenge()+"\n"), 0o600)
 }
+
+func randomChallenge() string { return rand.Text() + rand.Text()[:6] }
 
 // truncated keeps a common name within the 64 characters of RFC 5280 and its
 // end visible.
