@@ -68,7 +68,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: dir, static: rand.Text()}
+	w := &world{t: t, dir: dir, static: rand.Text() + rand.Text()[:6]}
 	w.secrets = append(w.secrets, w.static)
 	w.root = readCertificate(t, w.path("ca/ca.crt.pem"))
 	w.startCloud()
@@ -148,19 +148,6 @@ func (w *world) configure() {
 	writeFile(w.t, w.path("challenge"), []byte(w.static+"\n"))
 }
 
-// edit changes the configuration once more; the connector must not run.
-func (w *world) edit(old, with string) {
-	w.t.Helper()
-	b, err := os.ReadFile(w.path("certconnector.yaml"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if !strings.Contains(string(b), old) {
-		w.t.Fatalf("the configuration has no %q", old)
-	}
-	writeFile(w.t, w.path("certconnector.yaml"), []byte(strings.ReplaceAll(string(b), old, with)))
-}
-
 func (w *world) endpointText() string {
 	const ra = `    ra:
       signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
@@ -218,6 +205,9 @@ func (w *world) end() {
 			continue
 		}
 		text := string(b)
+		if name == "connector.log" && !strings.Contains(text, `"starting"`) {
+			w.t.Error("the log is not where it is looked for")
+		}
 		for _, bad := range []string{"panic", "goroutine ", "DATA RACE"} {
 			if i := strings.Index(text, bad); i >= 0 {
 				w.t.Errorf("%s has %q: %.2000s", name, bad, text[i:])
