@@ -26,11 +26,12 @@ type work struct {
 	entry journal.Entry
 	owned *journal.Owned
 	csr   *pkcs10.Request
+	fresh bool // begun by this process just now: whatever was submitted, the CA was not asked yet
 }
 
-// start drives an entry in the background; csr is nil when it must be opened.
+// start drives an entry that was begun just now, in the background.
 func (r *Registration) start(p *Endpoint, c journal.Claimed, csr *pkcs10.Request) {
-	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, csr: csr}
+	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, csr: csr, fresh: true}
 	r.working.Go(func() { w.drive(r.workLife) })
 }
 
@@ -58,6 +59,9 @@ func (w *work) step(ctx context.Context) error {
 		}
 		return w.submit(ctx)
 	case journal.Submitted, journal.Unknown:
+		if w.fresh {
+			return w.ask(ctx)
+		}
 		return w.find(ctx)
 	case journal.Parked:
 		return w.collect(ctx)
@@ -100,6 +104,11 @@ func (w *work) submit(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	return w.ask(ctx)
+}
+
+// ask calls the CA for an entry that is recorded as submitted.
+func (w *work) ask(ctx context.Context) error {
 	failpoint.Hit("enroll.4.submitted")
 	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
 	defer cancel()

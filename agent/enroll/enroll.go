@@ -135,7 +135,9 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	// Where the CA's register shares the journal's disk, an intent that nobody
 	// else knows of may reach it together with the certificate. A verdict that
 	// the cloud gave is on disk before the CA is asked.
+	// Where it may, the submission is part of it: one write less.
 	in.Lazy = p.SameStore && !decision.Notify
+	in.Submit = in.Lazy
 	in.SealedCSR = p.r.cfg.Sealer.Seal(csrLabel, req.CSR.Raw)
 	if own := p.Rules.check(req, decision.VouchedNames); own != nil {
 		if !in.Notify && in.ChallengeID == "" {
@@ -195,7 +197,7 @@ func (p *Endpoint) recordRefusal(ctx context.Context, in journal.Intent, d polic
 	in.Refused = &journal.Failure{
 		Rule: string(d.Rule), FailInfo: int(d.FailInfo), HResult: hresultRefused, Text: d.Detail,
 	}
-	in.Lazy = false
+	in.Lazy, in.Submit = false, false
 	e, _, err := p.r.cfg.Journal.Begin(ctx, in)
 	switch {
 	case errors.Is(err, journal.ErrChallengeSpent):

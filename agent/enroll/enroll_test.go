@@ -329,6 +329,32 @@ func TestCAThatCannotBeSearchedGetsOneResubmission(t *testing.T) {
 	})
 }
 
+// TestOneStoreForJournalAndCA runs the short path of an endpoint where nobody
+// else knows of the grant: intent and submission are one write.
+func TestOneStoreForJournalAndCA(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.stop()
+		w.config.SameStore, w.cloud.indifferent = true, true
+		w.start()
+		w.want(w.ask(newDevice(0, "good")), scep.Success)
+
+		w.core.set(func(f *fakeCA) { f.down = true })
+		d := newDevice(1, "good")
+		w.want(w.ask(d), scep.Pending)
+		if e := w.entries(2)[0]; e.State != journal.Verified {
+			t.Errorf("with the CA down the entry is %v, want verified", e.State)
+		}
+		w.core.set(func(f *fakeCA) { f.down = false; f.slow = time.Minute })
+		w.later(30 * time.Second)
+		w.restart() // in the middle of a submission
+		w.later(2 * time.Minute)
+		w.want(w.ask(d), scep.Success)
+		if n := len(w.core.issued); n != 2 {
+			t.Errorf("the CA has %d certificates, want one a device", n)
+		}
+	})
+}
+
 func TestDenialIsFinalAndTold(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.core.deny = &ca.Denied{HResult: ca.HResultTemplateDenied, Text: "no enrol right"}

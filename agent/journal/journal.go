@@ -126,6 +126,7 @@ type Intent struct {
 	GiveUp  time.Time     // when nobody waits any more: the entry's deadline
 	Refused *Failure      // recorded as failed at once, its notification owed when Notify
 	Lazy    bool          // the row may reach the disk with the next durable write
+	Submit  bool          // recorded as submitted at once: the caller asks the CA next
 }
 
 // State is how far an entry has come.

@@ -80,8 +80,22 @@ func testRequests(t *testing.T, open func(*testing.T) *fixture) {
 		})
 	}
 	t.Run("what is recorded is read back", func(t *testing.T) { testReadBack(t, open(t)) })
+	t.Run("an intent may be recorded as submitted", func(t *testing.T) { testSubmittedAtOnce(t, open(t)) })
 	t.Run("newest is the newest of endpoint, transaction ID and key", func(t *testing.T) { testNewest(t, open(t)) })
 	t.Run("a refusal is final at once and owes its notification", func(t *testing.T) { testRefused(t, open(t)) })
+}
+
+func testSubmittedAtOnce(t *testing.T, f *fixture) {
+	in := f.intent("a")
+	in.Submit = true
+	begun, owned := f.begin(in)
+	want := journal.Entry{ID: begun.ID, Intent: in, State: journal.Submitted, SubmittedAt: in.Now, NextAt: in.Now.Add(lease), UpdatedAt: in.Now}
+	want.Since, want.Lease, want.Refused, want.Lazy, want.Submit = time.Time{}, 0, nil, false, false
+	compare(t, "begin", begun, want)
+	compare(t, "entry", f.entry(begun.ID), want)
+	if e := f.advance(owned, journal.Step{To: journal.Verified, Now: f.clock()}); e.State != journal.Verified {
+		t.Errorf("after a CA that was down: %v", e.State)
+	}
 }
 
 func testReadBack(t *testing.T, f *fixture) {

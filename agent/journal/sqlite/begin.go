@@ -119,7 +119,10 @@ func insert(c *conn, in *journal.Intent) (row, error) {
 	r := row{token: c.freshToken()}
 	e := &r.Entry
 	*e = journal.Entry{Intent: *in, State: journal.Verified, NextAt: in.Now.Add(in.Lease), UpdatedAt: in.Now}
-	e.Since, e.Lease, e.Refused, e.Lazy = time.Time{}, 0, nil, false
+	if in.Submit {
+		e.State, e.SubmittedAt = journal.Submitted, plain(in.Now)
+	}
+	e.Since, e.Lease, e.Refused, e.Lazy, e.Submit = time.Time{}, 0, nil, false, false
 	e.Now, e.GiveUp, e.UpdatedAt, e.NextAt = plain(e.Now), plain(e.GiveUp), plain(e.UpdatedAt), plain(e.NextAt)
 	if in.Refused != nil {
 		f := *in.Refused
@@ -145,6 +148,7 @@ func insert(c *conn, in *journal.Intent) (row, error) {
 	s.blob(e.SignerKey[:]).blob(e.SignerID[:]).blob(e.CSRDigest[:]).blob(e.CSRKey[:]).blob(e.Names[:])
 	s.text(e.ChallengeID).text(e.CA).text(e.Template).text(e.Subject)
 	s.int(int64(e.MaxValidity)).bool(e.Notify).time(e.GiveUp)
+	s.time(e.SubmittedAt)
 	bindFailure(s, e.Failure)
 	if err := s.blob(e.SealedCSR).exec(); err != nil {
 		return r, err

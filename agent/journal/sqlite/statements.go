@@ -72,7 +72,7 @@ var statements = [lastStatement]string{
 		ca, template, subject, max_validity, notify, give_up,
 		attempts, submitted_at, resubmitted, ca_request_id, serial,
 		failure_rule, failure_info, failure_hresult, failure_text, sealed_csr)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?,  0, 0, 0, '', '',  ?, ?, ?, ?, ?)`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?, ?, ?, ?,  ?, ?, ?, ?, ?, ?,  0, ?, 0, '', '',  ?, ?, ?, ?, ?)`,
 	updateEntry: `UPDATE entries SET state = ?, held = ?, next_at = ?, updated_at = ?, give_up = ?, attempts = ?, submitted_at = ?, resubmitted = ?,
 		ca_request_id = ?, serial = ?, failure_rule = ?, failure_info = ?, failure_hresult = ?, failure_text = ?,
 		certificate = coalesce(?, certificate), sealed_csr = iif(?, NULL, sealed_csr) WHERE id = ?`,
