@@ -117,15 +117,21 @@ func (o Options) measure(ctx context.Context, s *Scenario) (err error) {
 	}
 	s.At = make(map[string]Point)
 	var best load.Report
+	before, err := o.floor(ctx, s.CAKey)
+	if err != nil {
+		return err
+	}
 	for i := range o.Pairs {
 		report, err := o.load(ctx, p, 8, o.N)
 		if err != nil {
 			return err
 		}
-		floor, err := o.floor(ctx, s.CAKey)
+		after, err := o.floor(ctx, s.CAKey)
 		if err != nil {
 			return err
 		}
+		floor := (before + after) / 2 // the machine's speed drifts
+		before = after
 		s.CPU = append(s.CPU, report.ServerCPU)
 		s.Floors = append(s.Floors, floor)
 		s.Ratios = append(s.Ratios, report.ServerCPU/floor)
@@ -168,10 +174,10 @@ func (o Options) load(ctx context.Context, p *program, connections, n int) (*loa
 	return &r, nil
 }
 
-// floor runs on the server's core, right after a load run.
+// floor runs on the server's core, between load runs.
 func (o Options) floor(ctx context.Context, caKey string) (float64, error) {
 	var f Floor
-	err := o.child(ctx, serverCore, &f, "bench", "floor", "--ca-key", caKey, "--rounds", "500")
+	err := o.child(ctx, serverCore, &f, "bench", "floor", "--ca-key", caKey, "--rounds", "400")
 	return f.CPU, err
 }
 
