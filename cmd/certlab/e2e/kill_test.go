@@ -56,6 +56,33 @@ func TestDeathAtEachStep(t *testing.T) {
 	}
 }
 
+// TestDeathWithoutCloud does the same where nobody needs to be told, so that
+// fewer steps are on disk of their own.
+func TestDeathWithoutCloud(t *testing.T) {
+	for _, at := range []string{"enroll.2.asked", "enroll.3.begun", "enroll.4.submitted", "enroll.4.issued", "enroll.5.recorded", "enroll.7.answer"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld(t)
+			w.startAs(built.failpoint, []string{"CERTCONNECTOR_FAILPOINT=" + at})
+			key := testkeys.RSA2048(6)
+			device := w.device("android", staticPath)
+			tx, err := device.Prepare(t.Context(), scepclient.EnrollRequest{Key: key, DER: w.staticCSR("mortal", key, w.static)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := device.Send(t.Context(), tx.Message); err == nil {
+				t.Fatalf("the connector answered %s instead of dying", describe(r))
+			}
+			w.awaitDeath()
+			w.start()
+			cert := w.mustIssue(until(t, device, tx.Message, scep.Success), key)
+			if list := w.certificates(); len(list) != 1 || list[0].serial != serialText(cert) {
+				t.Errorf("the CA has %d certificates, want the device's alone", len(list))
+			}
+			w.reconcile(nil, false)
+		})
+	}
+}
+
 // dieApproved parks a request and kills the connector when it collects what a
 // person approved.
 func (w *world) dieApproved(at string) {
