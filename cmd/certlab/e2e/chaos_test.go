@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -64,12 +65,13 @@ func TestRandomKills(t *testing.T) {
 		t.Errorf("only %d of %d kills within %v", n, kills, chaosLimit)
 	}
 	c.settle()
-	t.Logf("%d kills, %d certificates delivered, %d issued, %d notifications", n, len(c.delivered), len(w.certificates()), len(w.cloud.Notifications()))
+	t.Logf("%d kills, %d certificates delivered and %d without the cloud, %d issued, %d notifications", n, len(c.delivered), len(c.untold), len(w.certificates()), len(w.cloud.Notifications()))
 	if len(c.delivered) < kills/4 {
 		t.Errorf("only %d certificates were delivered: the load was no load", len(c.delivered))
 	}
 	w.reconcile(c.delivered, true)
 	c.checkRepeats()
+	c.checkUntold()
 }
 
 // chaos is the load of TestRandomKills.
@@ -82,6 +84,7 @@ type chaos struct {
 
 	mu        sync.Mutex
 	delivered map[string]string // transaction ID → serial
+	untold    []string          // serials delivered where no cloud is told
 	errs      []error
 }
 
@@ -106,30 +109,34 @@ func (c *chaos) act(i int, service *scepclient.Service) {
 			return
 		default:
 		}
-		ch, err := c.cloud.Challenge(intunetest.Ask{Platform: "windows"})
-		if err != nil {
-			c.fail(err)
-			return
-		}
-		c.secret(ch.Challenge)
 		key := testkeys.RSA2048((i + n*chaosActors) % 8)
-		der, err := ch.CSR(key)
-		if err != nil {
-			c.fail(err)
-			return
+		path, der := intunePath, []byte(nil)
+		if i == 0 { // one in four does not need the cloud
+			path, der = staticPath, c.staticCSR(fmt.Sprintf("static-%d", n), key, c.static)
+		} else {
+			ch, err := c.cloud.Challenge(intunetest.Ask{Platform: "windows"})
+			if err != nil {
+				c.fail(err)
+				return
+			}
+			c.secret(ch.Challenge)
+			if der, err = ch.CSR(key); err != nil {
+				c.fail(err)
+				return
+			}
 		}
-		d := c.device("windows", intunePath)
+		d := c.device("windows", path)
 		tx, err := d.Prepare(c.t.Context(), scepclient.EnrollRequest{Key: key, DER: der, Service: service})
 		if err != nil {
 			c.fail(err)
 			return
 		}
-		c.persist(d, tx)
+		c.persist(d, tx, path == intunePath)
 	}
 }
 
 // persist repeats a message until there is a final answer.
-func (c *chaos) persist(d *scepclient.Client, tx *scepclient.Transaction) {
+func (c *chaos) persist(d *scepclient.Client, tx *scepclient.Transaction, cloud bool) {
 	for ; !c.overdue(); time.Sleep(10 * time.Millisecond) {
 		ctx, cancel := short(c.t)
 		r, err := d.Send(ctx, tx.Message)
@@ -143,6 +150,10 @@ func (c *chaos) persist(d *scepclient.Client, tx *scepclient.Transaction) {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		if !cloud {
+			c.untold = append(c.untold, serialText(r.Certificate))
+			return
+		}
 		c.delivered[tx.Message.TransactionID] = serialText(r.Certificate)
 		// The moment it is delivered, the cloud must know of it.
 		for _, n := range c.cloud.Notifications() {
@@ -208,4 +219,23 @@ func (c *chaos) checkRepeats() {
 		last[n.SerialNumber] = n.Time
 	}
 	c.t.Logf("%d notifications were repeated", repeats)
+}
+
+// checkUntold wants one certificate for each device of the static endpoint.
+func (c *chaos) checkUntold() {
+	c.t.Helper()
+	names, serials := map[string]int{}, map[string]bool{}
+	for _, cert := range c.certificates() {
+		serials[cert.serial] = true
+		if name := cert.Subject.CommonName; strings.HasPrefix(name, "static-") {
+			if names[name]++; names[name] == 2 {
+				c.t.Errorf("device %s has two certificates", name)
+			}
+		}
+	}
+	for _, serial := range c.untold {
+		if !serials[serial] {
+			c.t.Errorf("certificate %s was delivered and is in no register", serial)
+		}
+	}
 }
