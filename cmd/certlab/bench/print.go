@@ -27,7 +27,7 @@ func (s Scenario) print(out io.Writer) {
 }
 
 func (g *Growth) print(out io.Writer) {
-	fmt.Fprintf(out, "growth\n  %d journaled requests            %.2f ms CPU a request (median)\n", g.Few, g.FewMedian)
-	fmt.Fprintf(out, "  %d                          %.2f ms, difference %+.1f %%, scatter of the small one %.1f %%\n", g.Many, g.ManyMedian, g.Difference, g.Scatter)
-	fmt.Fprintf(out, "  start with %d                %.0f ms, RSS %.1f MiB\n", g.Many, g.ManyStart, g.ManyMB)
+	fmt.Fprintf(out, "growth\n  %7d journaled requests         %.2f ms CPU a request (median of %d)\n", g.Few, g.FewMedian, len(g.Ratios))
+	fmt.Fprintf(out, "  %7d journaled requests         %.2f ms; pair by pair %+.1f %% (median), scatter %.1f %%\n", g.Many, g.ManyMedian, g.Difference, g.Scatter)
+	fmt.Fprintf(out, "  start with %d             %.0f ms, RSS %.1f MiB\n", g.Many, g.ManyStart, g.ManyMB)
 }
