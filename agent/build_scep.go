@@ -65,7 +65,7 @@ func buildRA(ctx context.Context, e Endpoint, issuer authority) (*scep.RA, error
 	if err != nil {
 		return nil, fmt.Errorf("reading the chain of CA %q: %w", e.CA, err)
 	}
-	material := scep.RA{Shape: scep.SplitRA, Chain: chain, IncludeRoot: e.GetCACert.IncludeRoot, DERSort: e.GetCACert.DERSort}
+	material := scep.RA{Shape: scep.SplitRA, Chain: chain, IncludeRoot: e.GetCACert.IncludeRoot, DERSort: e.GetCACert.DERSort, DummyContent: e.DummyContent}
 	if material.Signing, err = loadPair(e.RA.Signing); err != nil {
 		return nil, err
 	}

@@ -45,6 +45,11 @@ type Endpoint struct {
 	Allow Allow `yaml:"allow"`
 	// What GetCACert answers.
 	GetCACert GetCACert `yaml:"get_ca_cert"`
+	// Put one zero octet into FAILURE and PENDING replies, which carry nothing
+	// (RFC 8894), as NDES does in failures. Default false. For certmonger with
+	// OpenSSL 3: it cannot read a reply without content, and so never learns of
+	// a refusal.
+	DummyContent bool `yaml:"dummy_content"`
 	// The security identifier (SID) of strong certificate mapping.
 	SID SID `yaml:"sid"`
 }

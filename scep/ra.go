@@ -69,8 +69,9 @@ type RA struct {
 	// certificates. Apple's devices take whatever comes first, so that only
 	// clients that cannot build a chain otherwise should get it.
 	IncludeChain bool
-	// FailureDummyContent puts one zero octet into failures, as NDES does.
-	FailureDummyContent bool
+	// DummyContent puts one zero octet into replies that carry nothing, as NDES
+	// does in failures. certmonger with OpenSSL 3 reads no others.
+	DummyContent bool
 	// SendFailInfoText puts Result.FailText on the wire. Attackers read it too.
 	SendFailInfoText bool
 

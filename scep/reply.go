@@ -29,10 +29,8 @@ func (ra *RA) Reply(m *Message, res *Result) ([]byte, error) {
 // or nothing.
 func (ra *RA) replyContent(m *Message, res *Result) ([]byte, error) {
 	switch res.Status {
-	case Pending:
-		return nil, nil
-	case Failure:
-		if ra.FailureDummyContent {
+	case Pending, Failure:
+		if ra.DummyContent {
 			return []byte{0}, nil
 		}
 		return nil, nil

@@ -141,7 +141,8 @@ func TestFailureAndPending(t *testing.T) {
 	}{
 		{"failure", nil, message{}, scep.Refuse(scep.BadRequest, "why"), "2", el(0x13, []byte("2")), nil, false},
 		{"pending", nil, message{}, &scep.Result{Status: scep.Pending}, "3", nil, nil, false},
-		{"dummy content", func(ra *scep.RA) { ra.FailureDummyContent = true }, message{}, scep.Refuse(scep.BadTime, ""), "2", el(0x13, []byte("3")), []byte{0}, false},
+		{"dummy content", func(ra *scep.RA) { ra.DummyContent = true }, message{}, scep.Refuse(scep.BadTime, ""), "2", el(0x13, []byte("3")), []byte{0}, false},
+		{"dummy content while pending", func(ra *scep.RA) { ra.DummyContent = true }, message{}, &scep.Result{Status: scep.Pending}, "3", nil, []byte{0}, false},
 		{"text on the wire", func(ra *scep.RA) { ra.SendFailInfoText = true }, message{}, scep.Refuse(scep.BadCertID, "why"), "2", el(0x13, []byte("4")), nil, true},
 		{"SHA-1 refused, answered with SHA-256", nil, message{digest: crypto.SHA1}, scep.Refuse(scep.BadAlg, ""), "2", el(0x13, []byte("0")), nil, false},
 	} {

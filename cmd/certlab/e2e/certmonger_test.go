@@ -167,3 +167,24 @@ getcert list -i req1
 		t.Errorf("%d certificates for one parked request", len(list))
 	}
 }
+
+// TestCertmongerReadsRepliesWithContent: with dummy_content it learns that a
+// request waits for a person, and that another one was refused. Without, this
+// certmonger takes both for a CA that cannot be reached.
+func TestCertmongerReadsRepliesWithContent(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	d := shortDir(t)
+	out := certmonger(t, d, fmt.Sprintf(`
+getcert add-scep-ca -c probe -u %[1]q
+for i in 1 2 3 4 5 6 7 8 9 10; do getcert list-cas -c probe | grep -q 'CA certificate' && break; sleep 0.5; done
+getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 5
+getcert list -i req1
+getcert request -c probe -I req2 -k %[2]s/d.key -f %[2]s/d.crt -N CN=%[3]s -D %[3]s -L wrong -G rsa -g 2048 -w --wait-timeout 5
+getcert list -i req2
+`, w.url(fullPath), d, cmName, w.static))
+	states := monitored.FindAllStringSubmatch(out, -1)
+	if len(states) < 2 || states[0][1] != "CA_WORKING" || lastStatus(out) != "CA_REJECTED" {
+		t.Errorf("certmonger is in states %v, want CA_WORKING and then CA_REJECTED\n%s", states, w.hide(out))
+	}
+}

@@ -26,6 +26,7 @@ const (
 	approvalPath = "/scep/approval" // parks every request for a person
 	legacyPath   = "/scep/legacy"   // accepts SHA-1
 	oldPath      = "/scep/old"      // static, renews without a challenge, accepts SHA-1
+	fullPath     = "/scep/full"     // parks, with content in every reply
 	shortPath    = "/scep/short"    // withholds a certificate for 4 s only
 )
 
@@ -159,6 +160,7 @@ func (w *world) endpointText() string {
 	for _, e := range []struct{ name, path, policy, more string }{
 		{"static", staticPath, static, "templates: {general: device}\n    renewal: {without_challenge: true}"},
 		{"approval", approvalPath, static, "templates: {general: reviewed}"},
+		{"full", fullPath, static, "templates: {general: reviewed}\n    dummy_content: true"},
 		{"old", oldPath, static, "templates: {general: device}\n    renewal: {without_challenge: true}\n    algorithms: {legacy_sha1: true}"},
 		{"legacy", legacyPath, intune, "templates: {general: device}\n    algorithms: {legacy_sha1: true}"},
 		{"short", shortPath, intune, "templates: {general: device}\n    withhold_for: 4s"},
