@@ -1,12 +1,8 @@
 package agent
 
 import (
-	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -38,7 +34,7 @@ func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func
 	if err != nil {
 		return nil, fmt.Errorf("CA %q: %w", c.Name, err)
 	}
-	chain, err := loadCertificates(c.Embedded.Certificate)
+	chain, err := embedded.LoadChain(c.Embedded.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("CA %q: %w", c.Name, err)
 	}
@@ -94,27 +90,4 @@ func extKeyUsages(names []string) []asn1.ObjectIdentifier {
 		oids = append(oids, oid)
 	}
 	return oids
-}
-
-// loadCertificates reads every certificate of a PEM file.
-func loadCertificates(path string) ([]*x509.Certificate, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading a certificate: %w", err)
-	}
-	var certs []*x509.Certificate
-	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate in %q: %w", path, err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 {
-		return nil, errors.New("no certificate in PEM form in " + strconv.Quote(path))
-	}
-	return certs, nil
 }

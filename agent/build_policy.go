@@ -83,7 +83,7 @@ func (c Credential) load() (intune.Credential, error) {
 		text, err := c.Secret.Read()
 		return intune.Credential{Secret: text}, err
 	}
-	certs, err := loadCertificates(c.Certificate)
+	certs, err := embedded.LoadChain(c.Certificate)
 	if err != nil {
 		return intune.Credential{}, err
 	}

@@ -75,7 +75,7 @@ func buildRA(ctx context.Context, e Endpoint, issuer authority) (*scep.RA, error
 		return nil, err
 	}
 	if e.GetCACert.Next != "" {
-		next, err := loadCertificates(e.GetCACert.Next)
+		next, err := embedded.LoadChain(e.GetCACert.Next)
 		if err != nil {
 			return nil, fmt.Errorf("next CA: %w", err)
 		}
@@ -85,7 +85,7 @@ func buildRA(ctx context.Context, e Endpoint, issuer authority) (*scep.RA, error
 }
 
 func loadPair(p KeyPair) (scep.KeyPair, error) {
-	certs, err := loadCertificates(p.Certificate)
+	certs, err := embedded.LoadChain(p.Certificate)
 	if err != nil {
 		return scep.KeyPair{}, err
 	}
