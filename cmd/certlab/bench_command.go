@@ -3,12 +3,11 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/certconnector/certconnector/cmd/certlab/bench"
+	"github.com/certconnector/certconnector/cmd/certlab/demo"
 )
 
 func (p *program) benchCommand() *cobra.Command {
@@ -23,11 +22,11 @@ time, and what a hundred thousand journaled requests change. See
 docs/benchmarks.md.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if o.Program, err = programPath(o.Program); err != nil {
-				return err
-			}
 			if o.Self, err = os.Executable(); err != nil {
 				return fmt.Errorf("finding this program: %w", err)
+			}
+			if o.Program, err = demo.FindProgram(o.Program, o.Self); err != nil {
+				return err
 			}
 			if o.Dir, err = os.MkdirTemp("", "certlab-bench-"); err != nil {
 				return fmt.Errorf("making a folder for the programs: %w", err)
@@ -75,20 +74,4 @@ func (p *program) floorCommand() *cobra.Command {
 	c.Flags().StringVar(&caKey, "ca-key", bench.RSA2048, "kind of the CA's key: rsa2048 or p256")
 	c.Flags().IntVar(&rounds, "rounds", 500, "how many requests' operations")
 	return c
-}
-
-// programPath finds the certconnector to run: as named, or beside this one.
-func programPath(named string) (string, error) {
-	if named == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return "", fmt.Errorf("finding this program: %w", err)
-		}
-		named = filepath.Join(filepath.Dir(self), "certconnector")
-	}
-	path, err := exec.LookPath(named)
-	if err != nil {
-		return "", fmt.Errorf("finding certconnector (name it with --program, or run \"make build\"): %w", err)
-	}
-	return filepath.Abs(path)
 }

@@ -29,7 +29,7 @@ func build(o *Options, s *show) (*world, error) {
 			return nil, fmt.Errorf("finding certlab: %w", err)
 		}
 	}
-	if o.Program, err = findProgram(o.Program, o.Lab); err != nil {
+	if o.Program, err = FindProgram(o.Program, o.Lab); err != nil {
 		return nil, err
 	}
 	if o.Dir == "" {
@@ -52,8 +52,9 @@ func build(o *Options, s *show) (*world, error) {
 	return &world{Options: o, show: s, held: map[string]*device.Holding{}}, nil
 }
 
-// findProgram looks for certconnector beside certlab, then in the PATH.
-func findProgram(named, lab string) (string, error) {
+// FindProgram finds the certconnector to run: the named one, else the one beside
+// certlab, else the one in the PATH.
+func FindProgram(named, lab string) (string, error) {
 	if named == "" {
 		beside := filepath.Join(filepath.Dir(lab), "certconnector"+filepath.Ext(lab))
 		if _, err := os.Stat(beside); err == nil {
