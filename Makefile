@@ -56,7 +56,7 @@ e2e-java: build ## drive the built program with jscep from Maven Central
 	cmd/certlab/e2e/java/run bin/certconnector
 
 bench: build ## load the built program and print its cost against the floor
-	$(GO) run ./cmd/certlab bench --program bin/certconnector
+	bin/certlab bench --program bin/certconnector
 
 demo: build ## enrol one device of each platform, break everything once, show the evidence (2 min)
 	bin/certlab demo --once --program bin/certconnector
