@@ -210,14 +210,14 @@ func (p *Endpoint) recordRefusal(ctx context.Context, in journal.Intent, d polic
 	return &admission{entry: e}, nil
 }
 
-// answer is step 7: it holds the exchange until the entry is settled, parked,
-// or AnswerWithin ends. A person decides about a parked request in minutes at
-// best, so holding for one would only keep connections busy.
+// answer is step 7: it holds the exchange until the entry has ended, or
+// AnswerWithin has. Also for a parked request: a person who is quick can let
+// an Apple device have its certificate before it gives up.
 //
 // w is a watch that is older than the work on the entry, or nil.
 func (p *Endpoint) answer(ctx context.Context, e journal.Entry, w *watch) (*scep.Result, error) {
 	if w == nil {
-		if settled(e) {
+		if e.State.Final() {
 			return result(e), nil
 		}
 		w = p.r.hub.watch(e.ID)
@@ -231,7 +231,7 @@ func (p *Endpoint) answer(ctx context.Context, e journal.Entry, w *watch) (*scep
 	p.r.hasten(ctx, e)
 	patience := time.NewTimer(p.AnswerWithin)
 	defer patience.Stop()
-	for !settled(e) {
+	for !e.State.Final() {
 		select {
 		case e = <-w.changed:
 			continue
@@ -244,9 +244,6 @@ func (p *Endpoint) answer(ctx context.Context, e journal.Entry, w *watch) (*scep
 	failpoint.Hit("enroll.7.answer")
 	return result(e), nil
 }
-
-// settled reports whether waiting longer cannot help this exchange.
-func settled(e journal.Entry) bool { return e.State.Final() || e.State == journal.Parked }
 
 // result says what a device is told of an entry.
 func result(e journal.Entry) *scep.Result {

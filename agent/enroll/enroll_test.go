@@ -396,8 +396,8 @@ func TestParkedRequestWaitsForAPerson(t *testing.T) {
 		d := newDevice(0, "good")
 		began := time.Now()
 		w.want(w.ask(d), scep.Pending)
-		if held := time.Since(began); held > time.Second {
-			t.Errorf("exchange was held for %v though only a person can decide", held)
+		if held := time.Since(began); held != 25*time.Second {
+			t.Errorf("exchange was held for %v, want answer_within", held)
 		}
 		w.later(2 * time.Hour) // longer than a challenge lives
 		w.restart()
@@ -407,6 +407,23 @@ func TestParkedRequestWaitsForAPerson(t *testing.T) {
 		w.later(time.Second)
 		w.want(w.send(d.request(t, scep.CertPoll)), scep.Success)
 		w.told(1, 0)
+	})
+}
+
+func TestApprovalReachesAHeldExchange(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.park = true
+		d := newDevice(0, "good")
+		w.want(w.ask(d), scep.Pending)
+		time.AfterFunc(20*time.Second, func() {
+			w.core.set(func(f *fakeCA) { f.parked["1"].approved = true })
+			w.reg.Nudge(t.Context(), 1)
+		})
+		began := time.Now()
+		w.want(w.send(d.request(t, scep.CertPoll)), scep.Success)
+		if held := time.Since(began); held != 20*time.Second {
+			t.Errorf("the certificate came after %v, want at the approval", held)
+		}
 	})
 }
 

@@ -25,9 +25,6 @@ func (p *Endpoint) poll(ctx context.Context, req *scep.Request) (*scep.Result, e
 	case err != nil:
 		return nil, fmt.Errorf("looking for the polled request: %w", err)
 	}
-	if e.State == journal.Parked {
-		p.r.hasten(ctx, e)
-	}
 	return p.answer(ctx, e, nil)
 }
 
