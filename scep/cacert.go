@@ -72,17 +72,13 @@ func certsOnly(certificates ...[]byte) []byte {
 func crlOnly(crl []byte) []byte { return degenerate(tlv(tagExplicit1, crl)) }
 
 func degenerate(field []byte) []byte {
-	return contentInfo(oidSignedData, sequence(
+	return typed(oidSignedData, tagSequence,
 		version(1),
 		[]byte{tagSet, 0},
 		sequence(object(oidData)),
 		field,
 		[]byte{tagSet, 0},
-	))
-}
-
-func contentInfo(oid string, content []byte) []byte {
-	return sequence(object(oid), tlv(tagExplicit0, content))
+	)
 }
 
 // Capabilities returns the body of GetCACaps (RFC 8894, section 3.5.2), a line

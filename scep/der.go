@@ -30,8 +30,8 @@ func appendHeader(out []byte, tag byte, length int) []byte {
 	return append(out, 0x84, byte(length>>24), byte(length>>16), byte(length>>8), byte(length))
 }
 
-// tlv writes one DER element around its parts. A reply is a few KB and nested
-// ten deep, so that copying each level is cheaper than planning ahead.
+// tlv writes one DER element around its parts. It copies them: what is large
+// and nested deep is written by typed.
 func tlv(tag byte, parts ...[]byte) []byte {
 	length := 0
 	for _, p := range parts {
@@ -42,6 +42,43 @@ func tlv(tag byte, parts ...[]byte) []byte {
 		out = append(out, p...)
 	}
 	return out
+}
+
+// typed writes SEQUENCE { oid, [0] EXPLICIT tag { parts } }, the form of a CMS
+// ContentInfo and of what it encapsulates, in one piece: a message has three of
+// them inside each other, and most of its octets in the innermost.
+func typed(oid string, tag byte, parts ...[]byte) []byte {
+	length := 0
+	for _, p := range parts {
+		length += len(p)
+	}
+	id := object(oid)
+	inner := headerLen(length) + length
+	explicit := headerLen(inner) + inner
+	out := make([]byte, 0, headerLen(len(id)+explicit)+len(id)+explicit)
+	out = appendHeader(out, tagSequence, len(id)+explicit)
+	out = append(out, id...)
+	out = appendHeader(out, tagExplicit0, inner)
+	out = appendHeader(out, tag, length)
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
+}
+
+// headerLen is how many octets appendHeader adds.
+func headerLen(length int) int {
+	switch {
+	case length < 0x80:
+		return 2
+	case length < 1<<8:
+		return 3
+	case length < 1<<16:
+		return 4
+	case length < 1<<24:
+		return 5
+	}
+	return 6
 }
 
 func sequence(parts ...[]byte) []byte { return tlv(tagSequence, parts...) }

@@ -100,9 +100,9 @@ func (ra *RA) sign(content []byte, digest crypto.Hash, attributes [][]byte) ([]b
 	digestAlgorithm := algorithm(digestOID(digest))
 	encap := sequence(object(oidData))
 	if content != nil {
-		encap = sequence(object(oidData), tlv(tagExplicit0, tlv(tagOctetString, content)))
+		encap = typed(oidData, tagOctetString, content)
 	}
-	return contentInfo(oidSignedData, sequence(
+	return typed(oidSignedData, tagSequence,
 		version(1),
 		tlv(tagSet, digestAlgorithm),
 		encap,
@@ -115,7 +115,7 @@ func (ra *RA) sign(content []byte, digest crypto.Hash, attributes [][]byte) ([]b
 			algorithm(oidRSAEncryption), // not shaXWithRSA: old clients know only this
 			tlv(tagOctetString, signature),
 		)),
-	)), nil
+	), nil
 }
 
 // seal encrypts to the signer of the request. Issuer and serial are its
@@ -143,7 +143,7 @@ func (m *Message) seal(content []byte) ([]byte, error) {
 	content = append(content, bytes.Repeat([]byte{byte(padding)}, padding)...)
 	cipher.NewCBCEncrypter(block, iv).CryptBlocks(content, content)
 
-	return contentInfo(oidEnvelopedData, sequence(
+	return typed(oidEnvelopedData, tagSequence,
 		version(0),
 		tlv(tagSet, sequence(
 			version(0),
@@ -156,5 +156,5 @@ func (m *Message) seal(content []byte) ([]byte, error) {
 			sequence(object(c.oid), tlv(tagOctetString, iv)),
 			tlv(tagContext0, content),
 		),
-	)), nil
+	), nil
 }
