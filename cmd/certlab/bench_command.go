@@ -48,8 +48,8 @@ docs/benchmarks.md.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.Program, "program", "", "the certconnector to measure (default: the one beside certlab)")
-	f.IntVar(&o.Pairs, "pairs", 6, "how often load and floor alternate")
-	f.IntVar(&o.N, "n", 600, "requests of one load run")
+	f.IntVar(&o.Pairs, "pairs", 12, "how often load and floor alternate")
+	f.IntVar(&o.N, "n", 300, "requests of one load run")
 	f.IntVar(&o.Rows, "rows", 100_000, "journaled requests of the growth comparison")
 	f.StringVar(&o.Only, "only", "", `one scenario by its name, or "growth"`)
 	c.AddCommand(p.floorCommand())

@@ -23,8 +23,8 @@ type Options struct {
 	Program string // the certconnector to measure
 	Self    string // this program, which is started for load, floor and cloud
 	Dir     string // for the programs' folders; removed by the caller
-	Pairs   int    // load and floor in turn; 0: 6
-	N       int    // requests of one load run; 0: 600
+	Pairs   int    // load and floor in turn; 0: 12
+	N       int    // requests of one load run; 0: 300
 	Rows    int    // journaled requests of the growth comparison; 0: 100,000
 	Only    string // name of one scenario; "": all
 	Out     io.Writer
@@ -68,8 +68,8 @@ var scenarios = []Scenario{
 
 // Run measures all scenarios and prints as it goes.
 func Run(ctx context.Context, o Options) (Result, error) {
-	setDefault(&o.Pairs, 6)
-	setDefault(&o.N, 600)
+	setDefault(&o.Pairs, 12)
+	setDefault(&o.N, 300)
 	setDefault(&o.Rows, 100_000)
 	var r Result
 	for _, s := range scenarios {
@@ -177,7 +177,7 @@ func (o Options) load(ctx context.Context, p *program, connections, n int) (*loa
 // floor runs on the server's core, between load runs.
 func (o Options) floor(ctx context.Context, caKey string) (float64, error) {
 	var f Floor
-	err := o.child(ctx, serverCore, &f, "bench", "floor", "--ca-key", caKey, "--rounds", "400")
+	err := o.child(ctx, serverCore, &f, "bench", "floor", "--ca-key", caKey, "--rounds", "200")
 	return f.CPU, err
 }
 

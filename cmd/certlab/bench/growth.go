@@ -46,7 +46,7 @@ func (o Options) growth(ctx context.Context) (g *Growth, err error) {
 	if g.ManyStart, err = many.restart(ctx); err != nil {
 		return nil, err
 	}
-	for i := range 2 * o.Pairs {
+	for i := range o.Pairs {
 		if err := o.growthPair(ctx, g, few, many, i%2 == 1); err != nil {
 			return nil, err
 		}
