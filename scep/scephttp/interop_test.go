@@ -97,7 +97,7 @@ func TestStrongSwan(t *testing.T) {
 		t.Fatalf("enrolment failed; observed %+v", w.last(t))
 	}
 	first := parsePEM(t, out)
-	if got := a.asked[len(a.asked)-1].MessageType; got != scep.CertPoll {
+	if got := a.lastAsked(); got != scep.CertPoll {
 		t.Errorf("the last message was a %v, want a poll", got)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "c.pem"), out, 0o600); err != nil {
@@ -107,7 +107,7 @@ func TestStrongSwan(t *testing.T) {
 	if err != nil {
 		t.Fatalf("renewal failed; observed %+v", w.last(t))
 	}
-	if parsePEM(t, out).SerialNumber.Cmp(first.SerialNumber) == 0 || a.asked[len(a.asked)-1].MessageType != scep.RenewalReq {
+	if parsePEM(t, out).SerialNumber.Cmp(first.SerialNumber) == 0 || a.lastAsked() != scep.RenewalReq {
 		t.Error("the renewal brought nothing new")
 	}
 	wrong := slices.Concat(common, []string{"--in", "k2.pem", "--password", "wrong"})
@@ -161,7 +161,7 @@ cp c.crt first.crt
 	if parsePEM(t, before).SerialNumber.Cmp(parsePEM(t, after).SerialNumber) == 0 {
 		t.Error("the renewal brought the old certificate")
 	}
-	for _, r := range a.asked {
+	for _, r := range a.requests() {
 		if r.MessageType != scep.PKCSReq {
 			t.Errorf("a %v came, want PKCSReq only", r.MessageType)
 		}

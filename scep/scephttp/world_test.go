@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/big"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -84,6 +85,19 @@ func newAuthority(t testing.TB, next bool) *authority {
 	}
 	a.ra = ra
 	return a
+}
+
+// lastAsked is the type of the newest request; other processes sent it.
+func (a *authority) lastAsked() scep.MessageType {
+	all := a.requests()
+	return all[len(all)-1].MessageType
+}
+
+// requests are those that have reached the authority so far.
+func (a *authority) requests() []*scep.Request {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.asked)
 }
 
 func (a *authority) Enroll(ctx context.Context, req *scep.Request) (*scep.Result, error) {
