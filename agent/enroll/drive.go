@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ func (r *Registration) start(p *Endpoint, c journal.Claimed, csr *pkcs10.Request
 // drive takes an entry as far as it goes now: steps 4 to 6. What it cannot
 // finish it leaves in the journal with the time to try again.
 func (w *work) drive(ctx context.Context) {
-	err := w.step(ctx)
+	err := w.guarded(ctx)
 	if err != nil && !errors.Is(err, errStop) && !errors.Is(err, journal.ErrLost) {
 		// The entry stays as it is recorded; the settle worker takes it up
 		// when the lease ends.
@@ -46,6 +47,18 @@ func (w *work) drive(ctx context.Context) {
 			zap.Stringer("state", w.entry.State), zap.Error(err))
 	}
 	w.hub.publish(w.entry)
+}
+
+// guarded takes one step; a panic, in a bridge or over what a device sent, ends
+// this step and not the service. Without it a restart would meet the entry, and
+// the panic, again.
+func (w *work) guarded(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return w.step(ctx)
 }
 
 func (w *work) step(ctx context.Context) error {

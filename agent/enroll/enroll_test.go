@@ -247,6 +247,19 @@ func TestDownCAIsTriedUntilTheDeadline(t *testing.T) {
 	})
 }
 
+func TestPanicOfABridgeCostsOneTry(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.set(func(f *fakeCA) { f.broken = true })
+		d := newDevice(0, "good")
+		w.want(w.ask(d), scep.Pending)
+		w.want(w.ask(d), scep.Pending)
+		w.core.set(func(f *fakeCA) { f.broken = false })
+		w.later(10 * time.Minute)
+		w.want(w.ask(d), scep.Success)
+		w.told(1, 0)
+	})
+}
+
 func TestUnknownOutcomeIsSearchedBeforeASecondSubmission(t *testing.T) {
 	for name, carriedOut := range map[string]bool{"carried out": true, "not carried out": false} {
 		t.Run(name, func(t *testing.T) {

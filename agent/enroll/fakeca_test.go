@@ -24,6 +24,7 @@ type fakeCA struct {
 	down    bool                    // ErrUnavailable
 	mute    bool                    // carries out, then ErrOutcomeUnknown
 	deafTo  bool                    // ErrOutcomeUnknown without carrying out
+	broken  bool                    // panics
 	deny    *ca.Denied              //
 	park    bool                    //
 	tamper  func(*x509.Certificate) // what a CA might do to a template
@@ -82,6 +83,8 @@ func (f *fakeCA) Issue(ctx context.Context, req ca.Request) (*ca.Issued, error) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
+	case f.broken:
+		panic("a bug in the bridge")
 	case f.down:
 		return nil, fmt.Errorf("connection refused: %w", ca.ErrUnavailable)
 	case f.deafTo:

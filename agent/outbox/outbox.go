@@ -151,17 +151,7 @@ func (o *Outbox) deliverLogged(ctx context.Context, d journal.Debt) {
 func (o *Outbox) deliver(ctx context.Context, d journal.Debt) (journal.Entry, error) {
 	call, cancel := context.WithTimeout(ctx, o.CallWithin)
 	defer cancel()
-	var end ending
-	switch d.Kind {
-	case journal.OweSuccess:
-		end = o.tellSuccess(call, d)
-	case journal.OweFailure:
-		end = o.tellFailure(call, d)
-	case journal.OweRevocation:
-		end = o.revoke(call, d)
-	default:
-		return journal.Entry{}, fmt.Errorf("debt %d is of unknown kind %d", d.ID, d.Kind)
-	}
+	end := o.attempt(call, d)
 	// The neighbour has been called: recording that is not cut off.
 	e, err := o.record(context.WithoutCancel(ctx), d, end)
 	if err != nil {
@@ -171,6 +161,26 @@ func (o *Outbox) deliver(ctx context.Context, d journal.Debt) (journal.Entry, er
 		o.Changed(e)
 	}
 	return e, nil
+}
+
+// attempt calls the neighbour. A panic there is a failed attempt like another:
+// it must not end the service, which would meet the debt again after a restart.
+func (o *Outbox) attempt(ctx context.Context, d journal.Debt) (end ending) {
+	defer func() {
+		if p := recover(); p != nil {
+			o.Log.Error("a delivery panicked", zap.Stringer("owed", d.Kind), zap.Int64("entry", d.Entry.ID), zap.Any("panic", p), zap.Stack("stack"))
+			end = ending{later: fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	switch d.Kind {
+	case journal.OweSuccess:
+		return o.tellSuccess(ctx, d)
+	case journal.OweFailure:
+		return o.tellFailure(ctx, d)
+	case journal.OweRevocation:
+		return o.revoke(ctx, d)
+	}
+	return ending{later: fmt.Errorf("debt of unknown kind %d", d.Kind)}
 }
 
 // record writes down how an attempt ended.

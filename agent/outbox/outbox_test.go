@@ -261,6 +261,21 @@ func TestRevocationIsNeverGivenUp(t *testing.T) {
 	})
 }
 
+func TestPanicOfANeighbourCostsOneAttempt(t *testing.T) {
+	inWorld(t, nil, func(t *testing.T, w *world) {
+		w.n.revoke = func() error { panic("a bug in the bridge") }
+		w.owe("corp", journal.OweRevocation)
+		w.later(time.Minute)
+		w.n.mu.Lock()
+		w.n.revoke = nil
+		w.n.mu.Unlock()
+		w.later(3 * time.Minute)
+		if len(w.n.attempts) < 2 || len(w.n.revoked) != 1 {
+			t.Errorf("%d attempts, revoked %v", len(w.n.attempts), w.n.revoked)
+		}
+	})
+}
+
 func TestOneBrokenDebtDelaysNoOther(t *testing.T) {
 	inWorld(t, nil, func(t *testing.T, w *world) {
 		w.owe("an endpoint that is gone", journal.OweSuccess)
