@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -366,15 +365,4 @@ func serialText(cert *x509.Certificate) string {
 		s = "0" + s
 	}
 	return s
-}
-
-// wait sleeps until d has passed or something was woken.
-func (r *Registration) wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.wake:
-	case <-ctx.Done():
-	}
 }

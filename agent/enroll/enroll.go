@@ -133,9 +133,9 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	failpoint.Hit("enroll.2.asked")
 	in.ChallengeID, in.Notify, in.MaxValidity = decision.ChallengeID, decision.Notify, shorter(decision.MaxValidity, p.Rules.MaxValidity)
 	// Where the CA's register shares the journal's disk, an intent that nobody
-	// else knows of may reach it together with the certificate. A verdict that
-	// the cloud gave is on disk before the CA is asked.
-	// Where it may, the submission is part of it: one write less.
+	// else knows of may reach it together with the certificate, and with its
+	// submission in one write. A verdict that the cloud gave is on disk before
+	// the CA is asked.
 	in.Lazy = p.SameStore && !decision.Notify
 	in.Submit = in.Lazy
 	in.SealedCSR = p.r.cfg.Sealer.Seal(csrLabel, req.CSR.Raw)
@@ -147,20 +147,29 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	}
 
 	// 3. Begin: from here the work no longer hangs on this exchange.
+	admitted, owned, err := p.begin(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if owned != nil {
+		failpoint.Hit("enroll.3.begun")
+		admitted.watch.Store(p.r.hub.watch(admitted.entry.ID))
+		p.r.start(p, journal.Claimed{Entry: admitted.entry, Owned: owned}, req.CSR)
+	}
+	return admitted, nil
+}
+
+// begin records an intent, or refuses it because its challenge is spent. owned
+// is nil where there is nothing to work on.
+func (p *Endpoint) begin(ctx context.Context, in journal.Intent) (*admission, *journal.Owned, error) {
 	e, owned, err := p.r.cfg.Journal.Begin(ctx, in)
 	switch {
 	case errors.Is(err, journal.ErrChallengeSpent):
-		return p.refuse(in, policymodule.Refuse(RuleChallengeUsed, policymodule.BadRequest, "the challenge was used for another request")), nil
+		return p.refuse(in, policymodule.Refuse(RuleChallengeUsed, policymodule.BadRequest, "the challenge was used for another request")), nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("recording the intent: %w", err)
+		return nil, nil, fmt.Errorf("recording the intent: %w", err)
 	}
-	failpoint.Hit("enroll.3.begun")
-	admitted := &admission{entry: e}
-	if owned != nil {
-		admitted.watch.Store(p.r.hub.watch(e.ID))
-		p.r.start(p, journal.Claimed{Entry: e, Owned: owned}, req.CSR)
-	}
-	return admitted, nil
+	return &admission{entry: e}, owned, nil
 }
 
 // freeToRetry reports whether a request that failed may be made again with the
@@ -198,16 +207,13 @@ func (p *Endpoint) recordRefusal(ctx context.Context, in journal.Intent, d polic
 		Rule: string(d.Rule), FailInfo: int(d.FailInfo), HResult: hresultRefused, Text: d.Detail,
 	}
 	in.Lazy, in.Submit = false, false
-	e, _, err := p.r.cfg.Journal.Begin(ctx, in)
-	switch {
-	case errors.Is(err, journal.ErrChallengeSpent):
-		return p.refuse(in, policymodule.Refuse(RuleChallengeUsed, policymodule.BadRequest, "the challenge was used for another request")), nil
-	case err != nil:
-		return nil, fmt.Errorf("recording a refusal: %w", err)
+	admitted, _, err := p.begin(ctx, in)
+	if err != nil || admitted.refused != nil {
+		return admitted, err
 	}
 	p.r.cfg.Teller.Wake()
-	p.r.auditEntry("refused after the module's grant", e)
-	return &admission{entry: e}, nil
+	p.r.auditEntry("refused after the module's grant", admitted.entry)
+	return admitted, nil
 }
 
 // answer is step 7: it holds the exchange until the entry has ended, or

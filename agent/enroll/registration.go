@@ -68,7 +68,6 @@ type Registration struct {
 	stop     context.CancelFunc // ends waiting exchanges and the settle worker
 	abort    context.CancelFunc // ends work that did not drain in time
 	workLife context.Context
-	wake     chan struct{}
 }
 
 const (
@@ -89,7 +88,7 @@ func New(cfg Config) *Registration {
 	}
 	r := &Registration{
 		cfg: cfg, log: cfg.Log, audit: cfg.Audit, now: cfg.Clock,
-		endpoints: make(map[string]*Endpoint), hub: newHub(), wake: make(chan struct{}, 1),
+		endpoints: make(map[string]*Endpoint), hub: newHub(),
 	}
 	r.life, r.stop = context.WithCancel(context.Background())
 	r.workLife, r.abort = context.WithCancel(context.Background())

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/retry"
 )
 
 const (
@@ -22,7 +23,7 @@ func (r *Registration) Settle(ctx context.Context) error {
 	for ctx.Err() == nil && r.life.Err() == nil {
 		n := r.settleDue(ctx)
 		if n < settleBatch {
-			r.wait(ctx, settleEvery)
+			_ = retry.Wait(ctx, settleEvery) // its error is the loop's end
 		}
 	}
 	<-ctx.Done() // a stop takes up nothing new, and drains before this ends
