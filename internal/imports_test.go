@@ -76,7 +76,7 @@ func neighbour(pkg string) string {
 var importers = map[string]string{
 	"github.com/kardianos/service":                               "internal/osservice",
 	"github.com/Azure/azure-sdk-for-go":                          "intune",
-	"github.com/smallstep/pkcs7":                                 "scep/scepclient",
+	"github.com/smallstep/pkcs7":                                 "internal/cms",
 	"github.com/spf13/viper":                                     "internal/configfile",
 	"modernc.org/sqlite":                                         "agent/journal/sqlite",
 	"github.com/micromdm/scep":                                   "tests only",

@@ -12,7 +12,6 @@ import (
 	"crypto/x509"
 
 	"github.com/certconnector/certconnector/internal/pkcs10"
-	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // Module vouches for requests. Implementations are safe for concurrent use.
@@ -28,9 +27,13 @@ type Module interface {
 }
 
 // Challenger makes challenges, as INDESPolicy::GenerateChallenge does; a
-// module whose challenges come from elsewhere has none.
+// module whose challenges come from elsewhere is none.
 type Challenger interface {
-	GenerateChallenge(ctx context.Context, template string) (secret.Text, error)
+	// GenerateChallenge makes one challenge for a principal that has been
+	// authenticated. ErrNoRight when it has no right at the module's endpoint or
+	// wishes for more than that, ErrLedgerFull when too many are outstanding,
+	// ErrTooFast when it asks too often.
+	GenerateChallenge(ctx context.Context, by Principal, wish ChallengeWish) (MadeChallenge, error)
 }
 
 // ErrNotifyRefused says that a notification will never be accepted.
@@ -58,6 +61,11 @@ type Decision struct {
 	// none to spend (a static challenge, a renewal). It is a keyed digest,
 	// never the challenge.
 	ChallengeID string
+
+	// ChallengeMade is when the challenge was made, zero when the module
+	// cannot tell, as with Intune's. A journal that was restored from a backup
+	// does not know what was spent since: it refuses older ones.
+	ChallengeMade time.Time
 
 	// Notify says that the outcome is owed to this module: a certificate is
 	// withheld until Notify has taken it.

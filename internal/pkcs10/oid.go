@@ -1,6 +1,11 @@
 package pkcs10
 
-import "encoding/asn1"
+import (
+	"crypto/x509"
+	"encoding/asn1"
+	"strconv"
+	"strings"
+)
 
 // Attributes of a certification request that somebody acts on.
 var (
@@ -54,3 +59,30 @@ var shortNames = map[string]string{
 }
 
 var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
+
+// AttributeType returns the object identifier of a subject's attribute from
+// its short name (RFC 4519, any letter case) or from its dotted form.
+func AttributeType(name string) (asn1.ObjectIdentifier, bool) {
+	for oid, short := range shortNames {
+		if strings.EqualFold(short, name) {
+			return parseOID(oid)
+		}
+	}
+	return parseOID(name)
+}
+
+func parseOID(dotted string) (asn1.ObjectIdentifier, bool) {
+	oid, err := x509.ParseOID(dotted)
+	if err != nil {
+		return nil, false
+	}
+	var out asn1.ObjectIdentifier
+	for arc := range strings.SplitSeq(oid.String(), ".") {
+		n, err := strconv.Atoi(arc)
+		if err != nil {
+			return nil, false
+		}
+		out = append(out, n)
+	}
+	return out, true
+}

@@ -26,8 +26,10 @@ type Config struct {
 
 	// GetCertificate returns the certificate for a handshake; nil serves plain HTTP.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// ClientCAs, when set, makes a client certificate of one of them
-	// necessary. Otherwise none is asked for: devices would show a prompt.
+	// ClientCAs, when set, has clients asked for a certificate and told which
+	// issuers will do. What they show, if anything, is verified by the handler,
+	// which can say what is wrong with it. Otherwise none is asked for: devices
+	// would show a prompt.
 	ClientCAs *x509.CertPool
 
 	HeaderBytes       int           // longest header, request line included; 0: 128 KiB
@@ -97,7 +99,7 @@ func Listen(c Config) (*Server, error) {
 func tlsConfig(c Config) *tls.Config {
 	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.GetCertificate}
 	if c.ClientCAs != nil {
-		t.ClientCAs, t.ClientAuth = c.ClientCAs, tls.RequireAndVerifyClientCert
+		t.ClientCAs, t.ClientAuth = c.ClientCAs, tls.RequestClientCert
 	}
 	return t
 }
