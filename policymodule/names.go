@@ -1,6 +1,7 @@
 package policymodule
 
 import (
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
 	"net/netip"
@@ -23,6 +24,10 @@ const (
 // for any name there is. Text is compared without regard to case. A requested
 // value that holds a "*" itself, as a wildcard DNS name does, needs a pattern
 // that is equal to it.
+//
+// A security identifier in a SAN URI is no name in this sense: Check passes it
+// over, for another rule refuses it unless a party vouched for the very value.
+// Such a party asks AllowsSID.
 type Names struct {
 	subject    []attributePattern
 	san        []sanPattern
@@ -48,16 +53,17 @@ const (
 	sanUPN   = "upn"
 	sanURI   = "uri"
 	sanIP    = "ip"
+	sanSID   = "sid"
 )
 
-// sidTag begins a security identifier in a SAN URI (KB5014754). No pattern
-// allows it: only a party that vouches for this very name can.
+// sidTag begins a security identifier in a SAN URI (KB5014754).
 const sidTag = "tag:microsoft.com,2022-09-14:sid:"
 
 // ParseNames reads patterns as they stand in a configuration: for the subject
 // "CN=*.corp.example" or "O=Corp", every attribute of a request must match
-// one; for the subjectAltName "dns:*.corp.example", "email:", "upn:", "uri:"
-// or "ip:10.0.0.0/8". Attribute types are the short names of RFC 4519 or
+// one; for the subjectAltName "dns:*.corp.example", "email:", "upn:", "uri:",
+// "ip:10.0.0.0/8" or "sid:S-1-5-21-1-2-3-*", the last of which "*" alone does
+// not include. Attribute types are the short names of RFC 4519 or
 // object identifiers.
 func ParseNames(subject, san []string) (Names, error) {
 	var n Names
@@ -92,7 +98,7 @@ func parseSANPattern(s string) (sanPattern, error) {
 	p := sanPattern{kind: strings.ToLower(kind), value: value}
 	if ok && value != "" {
 		switch p.kind {
-		case sanDNS, sanEmail, sanUPN, sanURI:
+		case sanDNS, sanEmail, sanUPN, sanURI, sanSID:
 			return p, nil
 		case sanIP:
 			prefix, err := netip.ParsePrefix(value)
@@ -107,7 +113,7 @@ func parseSANPattern(s string) (sanPattern, error) {
 			return p, nil
 		}
 	}
-	return p, fmt.Errorf("%q is no pattern for a subjectAltName; want one as dns:*.corp.example, email:, upn:, uri:, ip: or *", s)
+	return p, fmt.Errorf("%q is no pattern for a subjectAltName; want one as dns:*.corp.example, email:, upn:, uri:, ip:, sid: or *", s)
 }
 
 // Any reports whether any subject and any subjectAltName may be asked for.
@@ -115,30 +121,74 @@ func (n Names) Any() (subject, san bool) { return n.anySubject, n.anySAN }
 
 // Check returns the refusal of a request whose names are not allowed, or nil.
 func (n Names) Check(csr *pkcs10.Request) *Decision {
-	if !n.anySubject {
-		for _, rdn := range csr.Subject {
-			for _, atv := range rdn {
-				text, ok := atv.Value.(string)
-				if !ok || !n.allowsAttribute(atv.Type, text) {
-					d := Refuse(RuleSubject, BadRequest, "the subject's attribute "+atv.Type.String()+" is not allowed here")
-					return &d
-				}
-			}
-		}
-	}
-	if n.anySAN {
-		return nil
+	if d := n.CheckSubject(csr.Subject); d != nil || n.anySAN {
+		return d
 	}
 	names, err := csr.SubjectAltNames()
 	if err != nil {
-		d := Refuse(RuleSAN, BadRequest, "the subjectAltName cannot be read")
-		return &d
+		return refused(RuleSAN, "the subjectAltName cannot be read")
 	}
-	if kind, ok := n.allowsAltNames(names); !ok {
-		d := Refuse(RuleSAN, BadRequest, "a subjectAltName of kind "+kind+" is not allowed here")
-		return &d
+	return n.CheckSAN(names)
+}
+
+// CheckSubject returns the refusal of a subject with an attribute that is not
+// allowed, or nil.
+func (n Names) CheckSubject(subject pkix.RDNSequence) *Decision {
+	if n.anySubject {
+		return nil
+	}
+	for _, rdn := range subject {
+		for _, atv := range rdn {
+			text, ok := atv.Value.(string)
+			if !ok || !n.allowsAttribute(atv.Type, text) {
+				return refused(RuleSubject, "the subject's attribute "+atv.Type.String()+" is not allowed here")
+			}
+		}
 	}
 	return nil
+}
+
+// CheckSAN returns the refusal of alternative names of which one is not
+// allowed, or nil.
+func (n Names) CheckSAN(names pkcs10.AltNames) *Decision {
+	if n.anySAN {
+		return nil
+	}
+	if kind, ok := n.allowsAltNames(names); !ok {
+		return refused(RuleSAN, "a subjectAltName of kind "+kind+" is not allowed here")
+	}
+	return nil
+}
+
+func refused(rule Reason, detail string) *Decision {
+	d := Refuse(rule, BadRequest, detail)
+	return &d
+}
+
+// AllowsSID reports whether a pattern of kind sid allows a security
+// identifier, as "S-1-5-21-1-2-3-1001".
+func (n Names) AllowsSID(sid string) bool {
+	for _, p := range n.san {
+		if p.kind == sanSID && matches(p.value, sid) {
+			return true
+		}
+	}
+	return false
+}
+
+// SIDs returns the security identifiers in SAN URIs, as they were sent.
+func SIDs(names pkcs10.AltNames) []string {
+	var sids []string
+	for _, uri := range names.URI {
+		if isSID(uri) {
+			sids = append(sids, uri[len(sidTag):])
+		}
+	}
+	return sids
+}
+
+func isSID(uri string) bool {
+	return len(uri) >= len(sidTag) && strings.EqualFold(uri[:len(sidTag)], sidTag)
 }
 
 func (n Names) allowsAttribute(kind asn1.ObjectIdentifier, value string) bool {
@@ -174,8 +224,8 @@ func (n Names) allowsAltNames(names pkcs10.AltNames) (kind string, ok bool) {
 }
 
 func (n Names) allowsText(kind, value string) bool {
-	if kind == sanURI && strings.HasPrefix(strings.ToLower(value), sidTag) {
-		return false
+	if kind == sanURI && isSID(value) {
+		return true // see Names
 	}
 	for _, p := range n.san {
 		if p.kind == kind && matches(p.value, value) {
