@@ -19,10 +19,17 @@ type Config struct {
 	Listeners []Listener `yaml:"listeners"`
 	// Intune tenants that vouch for requests. None where no endpoint uses Intune.
 	Tenants []Tenant `yaml:"tenants"`
-	// Certificate authorities that issue. At least one.
+	// Certificate authorities that issue. At least one, but for a service that
+	// only is a registration point for others.
 	CAs []CA `yaml:"cas"`
-	// SCEP endpoints that devices speak to. At least one.
+	// SCEP endpoints that devices speak to. At least one, but for a service that
+	// only is a registration point for others.
 	Endpoints []Endpoint `yaml:"endpoints"`
+	// Who may have challenges made over HTTP: MDM servers. None by default.
+	Principals []Principal `yaml:"principals"`
+	// What this service answers to other front ends: a certconnector without an
+	// Intune credential, or Microsoft's NDES with our policy module.
+	RegistrationPoint RegistrationPoint `yaml:"registration_point"`
 	// Where enrolments are recorded.
 	Journal Journal `yaml:"journal"`
 	// How secrets are kept at rest.
@@ -43,6 +50,10 @@ type Config struct {
 type Journal struct {
 	// An embedded SQLite database: the default, and the only kind in this version.
 	SQLite *SQLite `yaml:"sqlite"`
+	// How long after the journal was restored from a backup challenges are
+	// refused whose age nobody here can tell, as Intune's. Default 1h, their
+	// life. Challenges made here before the restore are refused for good.
+	RestoreQuarantine time.Duration `yaml:"restore_quarantine"`
 }
 
 // SQLite is the embedded journal.
@@ -50,6 +61,11 @@ type SQLite struct {
 	// The database file. Default "journal.db" in state_dir. It must be on a
 	// local disk: locks and syncs of network file systems are not to be trusted.
 	Path string `yaml:"path" path:"true"`
+	// A small file that tells whether the database is older than it should be,
+	// as after a restore from a backup. Default "journal.witness" in state_dir.
+	// Leave it out of backups; delete it before a start to declare a restore
+	// that it could not notice.
+	Witness string `yaml:"witness" path:"true"`
 }
 
 // Secrets says how secrets are kept at rest.
@@ -118,7 +134,7 @@ type Limits struct {
 func (c *Config) SetDefaults() {
 	*c = Config{
 		StateDir:      DefaultStateDir(),
-		Journal:       Journal{SQLite: &SQLite{}},
+		Journal:       Journal{SQLite: &SQLite{}, RestoreQuarantine: time.Hour},
 		Limits:        defaultLimits(),
 		Log:           Log{Level: "info", Format: "json"},
 		ShutdownGrace: 15 * time.Second,

@@ -54,31 +54,6 @@ type Endpoint struct {
 	SID SID `yaml:"sid"`
 }
 
-// Policy chooses who decides. Exactly one of its keys is set.
-type Policy struct {
-	// Intune decides: each challenge is checked there against the request, and
-	// no certificate leaves before Intune has taken its notification.
-	Intune *IntunePolicy `yaml:"intune"`
-	// One secret for all devices decides.
-	Static *StaticPolicy `yaml:"static"`
-}
-
-// IntunePolicy lets Intune decide.
-type IntunePolicy struct {
-	// Name of the tenant that is asked.
-	Tenant string `yaml:"tenant"`
-}
-
-// StaticPolicy lets one shared secret decide.
-type StaticPolicy struct {
-	// Where the secret is. At least 128 bits: 32 random hexadecimal digits, or 22
-	// random letters and digits.
-	Challenge SecretRef `yaml:"challenge"`
-	// Unsafe, and must be true: whoever knows the secret gets a certificate with
-	// any name that "allow" permits.
-	AllowStaticChallenge bool `yaml:"allow_static_challenge"`
-}
-
 // Templates names a template for each kind of key usage. An empty one refuses
 // requests of that kind at a CA that has no default.
 type Templates struct {
@@ -125,6 +100,14 @@ type Renewal struct {
 
 // Allow is what a request may ask for; anything else is refused.
 type Allow struct {
+	// Subjects: every attribute must match one of these, as "CN=*.corp.example"
+	// or "O=Corp"; "*" stands for any run of characters, and alone for any
+	// subject. Needed wherever Intune does not compare names; default there: any.
+	Subject []string `yaml:"subject"`
+	// Alternative names, as "dns:*.corp.example", "email:*@corp.example", "upn:",
+	// "uri:", "ip:10.1.0.0/16", or "*" for any. Default none; where Intune
+	// compares names, any.
+	SAN []string `yaml:"san"`
 	// Extended key usages that a request may ask for: clientAuth, serverAuth,
 	// emailProtection, ipsecIKE, or an object identifier. Default clientAuth.
 	EKU []string `yaml:"eku"`

@@ -22,6 +22,9 @@ func (c *Config) CheckFiles() error {
 		if !l.TLS.empty() {
 			l.TLS.match(fmt.Sprintf("listeners[%d].tls", i), &m)
 		}
+		if l.ClientCA != "" {
+			checkRoots(l.ClientCA, fmt.Sprintf("listeners[%d].client_ca", i), &m)
+		}
 	}
 	for i, t := range c.Tenants {
 		at := fmt.Sprintf("tenants[%d]", i)
@@ -48,11 +51,14 @@ func (c *Config) CheckFiles() error {
 		if e.RA.Shape == ShapeSplit {
 			e.RA.Encryption.check(at+".ra.encryption", &m)
 		}
-		if e.Policy.Static != nil {
-			e.Policy.Static.check(at+".policy.static.challenge", &m)
-		}
+		e.Policy.check(at+".policy", &m)
 		if e.GetCACert.Next != "" {
 			checkRoots(e.GetCACert.Next, at+".get_ca_cert.next", &m)
+		}
+	}
+	for i, p := range c.Principals {
+		if p.Password != nil {
+			p.Password.checkPassword(fmt.Sprintf("principals[%d].password", i), &m)
 		}
 	}
 	if _, err := secret.LoadSealer(c.Secrets.LocalKey); err != nil {
@@ -106,11 +112,41 @@ func checkRoots(path, at string, m *mistakes) {
 	}
 }
 
-// check reads the challenge and asks the module whether it would take it.
-func (p *StaticPolicy) check(at string, m *mistakes) {
-	challenge, err := p.Challenge.Read()
+// check reads what a policy names.
+func (p Policy) check(at string, m *mistakes) {
+	switch {
+	case p.Static != nil:
+		challenge, err := p.Static.Challenge.Read()
+		if err == nil {
+			err = static.Check(challenge)
+		}
+		if err != nil {
+			m.Add(at+".static.challenge", "%v", err)
+		}
+	case p.Token != nil:
+		if p.Token.Signing != nil {
+			p.Token.Signing.check(at+".token.signing", m)
+		}
+		for i := range p.Token.Recipients {
+			p.Token.Recipients[i].check(fmt.Sprintf("%s.token.recipients[%d]", at, i), m)
+		}
+		for i, s := range p.Token.Trusted {
+			checkRoots(s.Certificate, fmt.Sprintf("%s.token.trusted[%d].certificate", at, i), m)
+		}
+	case p.RegistrationPoint != nil:
+		r := p.RegistrationPoint
+		(&KeyPair{Certificate: r.Certificate, Key: r.Key}).check(at+".registration_point", m)
+		if r.CAFile != "" {
+			checkRoots(r.CAFile, at+".registration_point.ca_file", m)
+		}
+	}
+}
+
+// checkPassword reads a password and asks whether it can be guessed.
+func (r SecretRef) checkPassword(at string, m *mistakes) {
+	text, err := r.Read()
 	if err == nil {
-		err = static.Check(challenge)
+		err = static.Check(text)
 	}
 	if err != nil {
 		m.Add(at, "%v", err)

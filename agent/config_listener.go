@@ -4,6 +4,9 @@ package agent
 const (
 	FaceSCEP   = "scep"   // the endpoints, for devices
 	FaceStatus = "status" // health, for operators
+
+	FaceChallenges = "challenges" // where MDM servers have challenges made
+	FaceCRP        = "crp"        // the registration point, for other front ends
 )
 
 // Listener is one address that the service answers on.
@@ -12,11 +15,17 @@ type Listener struct {
 	Name string `yaml:"name"`
 	// Address to listen on, as "host:port" or ":443" for all addresses.
 	Address string `yaml:"address"`
-	// What is shown here: scep (the endpoints) or status (/livez and
-	// /readyz). Keep status on a loopback or management address.
+	// What is shown here: scep (the endpoints), status (/livez and /readyz;
+	// keep it on a loopback or management address), challenges (where MDM
+	// servers have challenges made) or crp (the registration point for other
+	// front ends).
 	Faces []string `yaml:"faces"`
-	// Certificate of this listener. It never asks for client certificates.
+	// Certificate of this listener.
 	TLS *KeyPair `yaml:"tls"`
+	// PEM file with the roots of client certificates. With it the listener asks
+	// for one, and so cannot show scep: devices would show a prompt. Needed for
+	// crp, and for principals with a certificate. Default empty.
+	ClientCA string `yaml:"client_ca" path:"true"`
 	// Unsafe: serve without TLS. For a proxy on the same host that ends TLS, or
 	// for a laboratory: challenges are inside the encrypted message, but an
 	// attacker in the path can weaken the algorithms that devices choose.

@@ -27,6 +27,7 @@ func (c *Config) Resolve(folder string) error {
 	inState(&c.Control.Socket, "control.sock")
 	if c.Journal.SQLite != nil {
 		inState(&c.Journal.SQLite.Path, "journal.db")
+		inState(&c.Journal.SQLite.Witness, "journal.witness")
 	}
 	for i := range c.Tenants {
 		c.Tenants[i].resolve()

@@ -24,7 +24,10 @@ func fullSample() Config {
 	tls := pair("tls/tls")
 	c := Defaults()
 	c.StateDir = "/var/lib/certconnector"
-	c.Listeners = []Listener{{Name: "devices", Address: ":443", Faces: []string{FaceSCEP}, TLS: &tls}}
+	c.Listeners = []Listener{
+		{Name: "devices", Address: ":443", Faces: []string{FaceSCEP}, TLS: &tls},
+		{Name: "neighbours", Address: ":8443", Faces: []string{FaceChallenges, FaceCRP}, TLS: &tls, ClientCA: "tls/clients.pem"},
+	}
 
 	withSecret := func(t *Tenant) { t.Credential = Credential{Secret: &SecretRef{File: "secrets/client-secret"}} }
 	withCertificate := func(t *Tenant) {
@@ -44,17 +47,45 @@ func fullSample() Config {
 	e.Certificate, e.Key, e.Profiles = "ca/ca.crt.pem", "ca/ca.key.pem", []Profile{DefaultProfile()}
 	c.CAs = []CA{{Name: "embedded", Embedded: &e}}
 
-	policies := []Policy{
-		{Intune: &IntunePolicy{Tenant: "tenant-1"}},
-		{Static: &StaticPolicy{Challenge: SecretRef{File: "secrets/challenge"}, AllowStaticChallenge: true}},
+	var onetime OnetimePolicy
+	onetime.SetDefaults()
+	var token TokenPolicy
+	token.SetDefaults()
+	signing := pair("token/signing")
+	token.Signing, token.Recipients = &signing, []KeyPair{pair("token/recipient")}
+	token.Trusted = []TrustedSigner{{Name: "mdm", Certificate: "token/mdm.crt.pem", Subject: []string{"CN=*.corp.example"}, SAN: []string{"dns:*.corp.example"}}}
+	var remote RemotePolicy
+	remote.SetDefaults()
+	remote.URL, remote.Certificate, remote.Key = "https://crp.corp.example:8443", "tls/client.crt.pem", "tls/client.key.pem"
+	allow := func(e *Endpoint) {
+		e.Allow.Subject, e.Allow.SAN = []string{"CN=*.corp.example", "O=Corp"}, []string{"dns:*.corp.example"}
 	}
-	for i, p := range policies {
+	for _, p := range []struct {
+		name, path string
+		policy     Policy
+		more       func(*Endpoint)
+	}{
+		{"corp", "/certsrv/mscep/mscep.dll", Policy{Intune: &IntunePolicy{Tenant: "tenant-1"}}, func(*Endpoint) {}},
+		{"jamf", "/scep/jamf", Policy{Onetime: &onetime}, allow},
+		{"mdm", "/scep/mdm", Policy{Token: &token}, allow},
+		{"elsewhere", "/scep/elsewhere", Policy{RegistrationPoint: &remote}, func(*Endpoint) {}},
+		{"lab", "/scep/lab", Policy{Static: &StaticPolicy{Challenge: SecretRef{File: "secrets/challenge"}, AllowStaticChallenge: true}}, allow},
+	} {
 		var e Endpoint
 		e.SetDefaults()
-		e.Name, e.Path, e.Policy, e.CA = []string{"corp", "lab"}[i], []string{"/certsrv/mscep/mscep.dll", "/scep/lab"}[i], p, "embedded"
+		e.Name, e.Path, e.Policy, e.CA = p.name, p.path, p.policy, "embedded"
 		e.RA.Signing, e.RA.Encryption = pair("ra/signing"), pair("ra/encryption")
+		p.more(&e)
 		c.Endpoints = append(c.Endpoints, e)
 	}
+	right := Right{Endpoint: "jamf", Subject: []string{"CN=*.corp.example"}, SAN: []string{"dns:*.corp.example"}, PerMinute: 60}
+	c.Principals = []Principal{{
+		Name: "jamf", Password: &SecretRef{File: "secrets/jamf"},
+		Certificate: &ClientCertificate{DNSName: "jamf.corp.example"}, Rights: []Right{right},
+	}}
+	c.RegistrationPoint.FrontEnds = []FrontEnd{{
+		Name: "dmz", Certificate: ClientCertificate{DNSName: "scep.corp.example"}, Tenants: []string{"tenant-1"},
+	}}
 	return c
 }
 

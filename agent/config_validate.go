@@ -28,8 +28,13 @@ func (c *Config) Validate() error {
 	c.validateTenants(&m)
 	c.validateCAs(&m)
 	c.validateEndpoints(&m)
+	c.validatePrincipals(&m)
+	c.validateRegistrationPoint(&m)
 	if c.Journal.SQLite == nil {
 		m.Add("journal", "names no kind; use sqlite: {}")
+	}
+	if c.Journal.RestoreQuarantine < 0 {
+		m.Add("journal.restore_quarantine", "must not be negative")
 	}
 	c.Limits.validate(&m)
 	c.Log.validate(&m)
@@ -62,11 +67,11 @@ func (l Listener) validate(at string, m *mistakes) {
 		m.Add(at+".address", "%q is not host:port, as \":443\" or \"127.0.0.1:9443\"", l.Address)
 	}
 	if len(l.Faces) == 0 {
-		m.Add(at+".faces", "is empty; this version has scep and status")
+		m.Add(at+".faces", "is empty; this version has scep, status, challenges and crp")
 	}
 	for j, f := range l.Faces {
-		if f != FaceSCEP && f != FaceStatus {
-			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is not part of this version, which has scep and status", f)
+		if !slices.Contains([]string{FaceSCEP, FaceStatus, FaceChallenges, FaceCRP}, f) {
+			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is not part of this version, which has scep, status, challenges and crp", f)
 		} else if slices.Index(l.Faces, f) != j {
 			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is listed twice", f)
 		}
@@ -79,6 +84,7 @@ func (l Listener) validate(at string, m *mistakes) {
 	case !l.TLS.empty():
 		l.TLS.validate(at+".tls", m)
 	}
+	l.validateClients(at, m)
 }
 
 // validate wants both files.

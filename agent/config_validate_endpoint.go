@@ -12,7 +12,7 @@ import (
 const challengeLife = time.Hour
 
 func (c *Config) validateEndpoints(m *mistakes) {
-	if len(c.Endpoints) == 0 {
+	if len(c.Endpoints) == 0 && len(c.RegistrationPoint.FrontEnds) == 0 {
 		m.Add("endpoints", "is empty; without an endpoint no device can enrol")
 	}
 	uniqueNames(m, "endpoints", c.Endpoints, func(e Endpoint) string { return e.Name })
@@ -29,12 +29,20 @@ func (c *Config) validateEndpoints(m *mistakes) {
 		} else {
 			paths[key] = i
 		}
+		if e.Policy.Onetime == nil {
+			continue
+		}
+		admin := strings.ToLower(e.Policy.Onetime.AdminPath)
+		if first, taken := paths[admin]; taken {
+			m.Add(at+".policy.onetime.admin_path", "%q is a path of endpoints[%d] already", e.Policy.Onetime.AdminPath, first)
+		} else {
+			paths[admin] = i
+		}
 	}
 }
 
 func (e *Endpoint) validate(at string, m *mistakes) {
-	if !strings.HasPrefix(e.Path, "/") || len(e.Path) < 2 || strings.HasSuffix(e.Path, "/") ||
-		strings.ContainsAny(e.Path, "?#{}%\\ ") || strings.Contains(e.Path, "//") || strings.Contains(e.Path, "/.") {
+	if !plainPath(e.Path) {
 		m.Add(at+".path", "%q is no path, want one as /certsrv/mscep/mscep.dll or /scep/corp", e.Path)
 	}
 	e.Policy.validate(at+".policy", m)
@@ -43,14 +51,19 @@ func (e *Endpoint) validate(at string, m *mistakes) {
 	positive(m, at+".withhold_for", e.WithholdFor)
 	positive(m, at+".replay_window", e.ReplayWindow)
 	positive(m, at+".pending_for", e.PendingFor)
-	if e.Policy.Intune != nil && e.WithholdFor > challengeLife {
+	if e.Policy.Vouched() && e.WithholdFor > challengeLife {
 		m.Add(at+".withhold_for", "%s is longer than the life of a challenge (1h)", e.WithholdFor)
 	}
-	if e.Policy.Intune != nil && e.Renewal.WithoutChallenge {
+	if e.Policy.Vouched() && e.Renewal.WithoutChallenge {
 		m.Add(at+".renewal.without_challenge", "cannot be true here: whether a device may still have a certificate is for Intune to say")
 	}
 	if e.Renewal.Grace < 0 {
 		m.Add(at+".renewal.grace", "must not be negative")
+	}
+	if e.Policy.Vouched() {
+		validatePatterns(m, at+".allow", e.Allow.Subject, e.Allow.SAN)
+	} else {
+		validateNames(m, at+".allow", e.Allow.Subject, e.Allow.SAN)
 	}
 	validateEKU(m, at+".allow.eku", e.Allow.EKU)
 	if e.Allow.MinRSABits < 2048 {
@@ -64,20 +77,6 @@ func (e *Endpoint) validate(at string, m *mistakes) {
 	}
 	oneOf(m, at+".sid.extension", e.SID.Extension, "refuse", "strip")
 	oneOf(m, at+".sid.uri", e.SID.URI, "keep_if_validated", "refuse")
-}
-
-func (p Policy) validate(at string, m *mistakes) {
-	switch {
-	case p.Intune != nil && p.Static != nil:
-		m.Add(at, "has intune and static; each endpoint has exactly one policy")
-	case p.Intune == nil && p.Static == nil:
-		m.Add(at, "is missing; use intune: {tenant: …}, or static for a laboratory")
-	case p.Static != nil:
-		p.Static.Challenge.validate(at+".static.challenge", m)
-		if !p.Static.AllowStaticChallenge {
-			m.Add(at+".static.allow_static_challenge", "must be true: one secret for all devices is unsafe, say that you want it")
-		}
-	}
 }
 
 func (r RA) validate(at string, m *mistakes) {

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net"
+	"slices"
 )
 
 // Warnings names what the configuration permits although it is unsafe, one
@@ -29,13 +30,23 @@ func (c *Config) Warnings() []string {
 	}
 	for i, e := range c.Endpoints {
 		if e.Policy.Static != nil {
-			warn("endpoints[%d].policy.static.allow_static_challenge: whoever knows the secret of %q gets a certificate with any name", i, e.Name)
+			warn("endpoints[%d].policy.static.allow_static_challenge: whoever knows the secret of %q gets a certificate with any name that allow permits", i, e.Name)
+		}
+		if !e.Policy.Vouched() && slices.Contains(e.Allow.Subject, "*") {
+			warn("endpoints[%d].allow.subject: %q gives certificates with any subject, and nobody compares it with the device", i, e.Name)
 		}
 		if e.Algorithms.LegacySHA1 {
 			warn("endpoints[%d].algorithms.legacy_sha1: %q accepts SHA-1", i, e.Name)
 		}
 		if e.Renewal.Grace > 0 {
 			warn("endpoints[%d].renewal.grace: %q renews certificates that have expired", i, e.Name)
+		}
+	}
+	for i, p := range c.Principals {
+		for j, r := range p.Rights {
+			if slices.Contains(r.Subject, "*") {
+				warn("principals[%d].rights[%d].subject: challenges of %q are good for any subject", i, j, p.Name)
+			}
 		}
 	}
 	return w

@@ -83,9 +83,11 @@ func (o *Options) endpointText() string {
 		policy = fmt.Sprintf(`policy:
       static:
         challenge: {file: %s}
-        # Whoever knows the challenge gets a certificate with any name: for a
-        # laboratory, not for a fleet.
-        allow_static_challenge: true`, quote(challenge))
+        # Whoever knows the challenge gets a certificate: for a laboratory, not
+        # for a fleet.
+        allow_static_challenge: true
+    # Any name may be asked for. Narrow it, as {subject: ["CN=*.corp.example"], san: ["dns:*.corp.example"]}.
+    allow: {subject: ["*"], san: ["*"]}`, quote(challenge))
 	}
 	return fmt.Sprintf(`endpoints:
   - name: devices
