@@ -82,7 +82,7 @@ func (w *world) start() {
 	var reg *enroll.Registration
 	out := outbox.New(outbox.Config{
 		Journal: j, Sealer: w.sealer, Log: zap.NewNop(), Audit: audit,
-		Modules: map[string]policymodule.Module{"corp": w.cloud}, CAs: map[string]ca.Authority{"issuing": w.ca},
+		Modules: map[string]policymodule.Module{"corp": w.cloud, enroll.ReportedName("ndes", "contoso"): w.cloud}, CAs: map[string]ca.Authority{"issuing": w.ca},
 		Changed: func(e journal.Entry) { reg.Published(e) },
 	})
 	reg = enroll.New(enroll.Config{Journal: j, Teller: out, Sealer: w.sealer, Log: zap.NewNop(), Audit: audit})
@@ -90,6 +90,9 @@ func (w *world) start() {
 	cfg.Name, cfg.Tenant, cfg.Module, cfg.CA, cfg.CAName = "corp", "contoso", w.cloud, w.ca, "issuing"
 	p, err := reg.Add(cfg)
 	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := reg.AddFrontEnd("ndes", "contoso", "issuing", w.cloud); err != nil {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
