@@ -8,6 +8,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,12 +44,45 @@ const (
 
 // Refusal says which rule a caller's credential breaks. Detail is for the log.
 type Refusal struct {
-	Rule   string
-	Detail string
+	Rule       string
+	Detail     string
+	RetryAfter time.Duration // of RuleLimited: when trying again may help; else 0
 }
 
 // Error returns rule and detail.
 func (r *Refusal) Error() string { return r.Rule + ": " + r.Detail }
+
+// CheckClients says what is wrong with a list of clients: one without a name
+// or a DNS name, a name with a wildcard, or two that one certificate would
+// identify.
+func CheckClients(clients []Client) error {
+	var errs []error
+	for i, c := range clients {
+		switch {
+		case c.Name == "":
+			errs = append(errs, errors.New("a client has no name"))
+		case c.DNSName == "":
+			errs = append(errs, fmt.Errorf("client %q has no dns_name; give the host's name in its certificate", c.Name))
+		case !isHost(c.DNSName):
+			errs = append(errs, fmt.Errorf("client %q: %q is no host's name; one host in ASCII and no wildcard", c.Name, c.DNSName))
+		}
+		for _, other := range clients[:i] {
+			if same(c, other) {
+				errs = append(errs, fmt.Errorf("clients %q and %q have the DNS name %q and nothing that tells them apart; pin the certificate of each", other.Name, c.Name, c.DNSName))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// same reports whether there is a certificate that names either.
+func same(a, b Client) bool {
+	if !strings.EqualFold(a.DNSName, b.DNSName) {
+		return false
+	}
+	return len(a.Pins) == 0 && len(b.Pins) == 0 ||
+		slices.ContainsFunc(a.Pins, func(pin [32]byte) bool { return slices.Contains(b.Pins, pin) })
+}
 
 // Identify returns the caller's configured name, or a *Refusal. The rules are
 // those of NDES' registration point: the certificate chains to a configured
@@ -55,7 +91,7 @@ func (r *Refusal) Error() string { return r.Rule + ": " + r.Detail }
 // pinned where pins are configured.
 func (c *Certificates) Identify(state *tls.ConnectionState) (string, error) {
 	if state == nil || len(state.PeerCertificates) == 0 {
-		return "", &Refusal{RuleMissing, "the caller showed no certificate"}
+		return "", &Refusal{Rule: RuleMissing, Detail: "the caller showed no certificate"}
 	}
 	cert := state.PeerCertificates[0]
 	now := time.Now()
@@ -63,7 +99,7 @@ func (c *Certificates) Identify(state *tls.ConnectionState) (string, error) {
 		now = c.Clock()
 	}
 	if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
-		return "", &Refusal{RuleExpired, fmt.Sprintf("the certificate is good from %s to %s", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))}
+		return "", &Refusal{Rule: RuleExpired, Detail: fmt.Sprintf("the certificate is good from %s to %s", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))}
 	}
 	if err := c.trusted(state.PeerCertificates, now); err != nil {
 		return "", err
@@ -80,43 +116,59 @@ func (c *Certificates) trusted(chain []*x509.Certificate, now time.Time) error {
 	// by different people.
 	options := x509.VerifyOptions{Roots: c.Roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
 	if c.Roots == nil {
-		return &Refusal{RuleUntrusted, "no root is configured"}
+		return &Refusal{Rule: RuleUntrusted, Detail: "no root is configured"}
 	}
 	if _, err := chain[0].Verify(options); err != nil {
-		return &Refusal{RuleUntrusted, err.Error()}
+		return &Refusal{Rule: RuleUntrusted, Detail: err.Error()}
 	}
 	options.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	if _, err := chain[0].Verify(options); err != nil || !slices.Contains(chain[0].ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
-		return &Refusal{RuleUsage, "the certificate is not for Client Authentication (1.3.6.1.5.5.7.3.2)"}
+		return &Refusal{Rule: RuleUsage, Detail: "the certificate is not for Client Authentication (1.3.6.1.5.5.7.3.2)"}
 	}
 	return nil
 }
 
-// named finds the client that the certificate names.
+// named finds the client that the certificate names. A pin goes before a name
+// alone, whatever the order of the configuration.
 func (c *Certificates) named(cert *x509.Certificate) (string, error) {
 	pin := sha256.Sum256(cert.Raw)
-	known := false
-	for _, client := range c.Clients {
+	var named, unpinned *Client
+	for i, client := range c.Clients {
 		if !hasName(cert, client.DNSName) {
 			continue
 		}
-		known = true
-		if len(client.Pins) == 0 || slices.Contains(client.Pins, pin) {
+		if slices.Contains(client.Pins, pin) {
 			return client.Name, nil
 		}
+		named = &c.Clients[i]
+		if len(client.Pins) == 0 && unpinned == nil {
+			unpinned = named
+		}
 	}
-	if known {
-		return "", &Refusal{RulePin, fmt.Sprintf("the certificate is none of those that are pinned; its SHA-256 is %X", pin)}
+	switch {
+	case unpinned != nil:
+		return unpinned.Name, nil
+	case named != nil:
+		return "", &Refusal{Rule: RulePin, Detail: fmt.Sprintf("the certificate is none of those that are pinned; its SHA-256 is %X", pin)}
 	}
-	return "", &Refusal{RuleName, fmt.Sprintf("nobody is configured under the certificate's names %q (common name %q)", cert.DNSNames, cert.Subject.CommonName)}
+	return "", &Refusal{Rule: RuleName, Detail: fmt.Sprintf("nobody is configured under the certificate's names %.300q (common name %.100q)", cert.DNSNames, cert.Subject.CommonName)}
 }
 
-// hasName compares with the DNS names, or with the common name where there
-// are none. No wildcard: a certificate for many hosts identifies none.
+var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// hasName compares with the DNS names, or with the common name of a
+// certificate without subjectAltName, as old NDES servers have. No wildcard: a
+// certificate for many hosts identifies none.
 func hasName(cert *x509.Certificate, name string) bool {
 	names := cert.DNSNames
-	if len(names) == 0 {
+	if !slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidSubjectAltName) }) {
 		names = []string{cert.Subject.CommonName}
 	}
-	return name != "" && slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+	return isHost(name) && slices.ContainsFunc(names, func(n string) bool { return isHost(n) && strings.EqualFold(n, name) })
+}
+
+// isHost reports whether a text may name one host. Only ASCII: beyond it there
+// are letters that fold to those of another name.
+func isHost(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '*' || r >= 0x7f })
 }

@@ -1,0 +1,193 @@
+package webauth
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/certconnector/certconnector/internal/secret"
+)
+
+// The names of the rules about names and passwords.
+const (
+	RuleNoCredentials    = "credentials_missing"
+	RuleWrongCredentials = "credentials_wrong"
+	RuleLimited          = "credentials_limited"
+	RuleWithoutTLS       = "credentials_without_tls"
+)
+
+// What a password must have: so many bits if each of its characters was drawn
+// at random from the kinds of characters it has, and so many different ones.
+const (
+	MinPasswordBits      = 128
+	MinPasswordDifferent = 8
+)
+
+// Account is one caller that a password identifies.
+type Account struct {
+	Name     string // what the caller is called here
+	Password secret.Text
+}
+
+// Passwords identifies callers by HTTP Basic (RFC 7617) over TLS. It is safe
+// for concurrent use.
+type Passwords struct {
+	key      [sha256.Size]byte // of the digests: what lies in memory is of no use elsewhere
+	accounts []account
+	failures *failures
+}
+
+type account struct {
+	name           string
+	nameDigest     [sha256.Size]byte
+	passwordDigest [sha256.Size]byte
+}
+
+// NewPasswords returns Passwords for these accounts, or says what all of them
+// lack. clock nil: time.Now.
+func NewPasswords(accounts []Account, clock func() time.Time) (*Passwords, error) {
+	if clock == nil {
+		clock = time.Now
+	}
+	p := &Passwords{failures: newFailures(clock)}
+	rand.Read(p.key[:])
+	var errs []error
+	for _, a := range accounts {
+		made := account{name: a.Name, nameDigest: p.digest(strings.ToLower(a.Name)), passwordDigest: p.digest(a.Password.Reveal())}
+		if a.Name == "" || strings.Contains(a.Name, ":") {
+			errs = append(errs, fmt.Errorf("%q is no name for HTTP Basic: it is empty or has a colon", a.Name))
+		}
+		if err := CheckPassword(a.Password); err != nil {
+			errs = append(errs, fmt.Errorf("%q: %w", a.Name, err))
+		}
+		for _, other := range p.accounts {
+			switch {
+			case other.nameDigest == made.nameDigest:
+				errs = append(errs, fmt.Errorf("two accounts are called %q", a.Name))
+			case other.passwordDigest == made.passwordDigest:
+				errs = append(errs, fmt.Errorf("%q and %q have one password; give each its own", other.name, a.Name))
+			}
+		}
+		p.accounts = append(p.accounts, made)
+	}
+	if len(accounts) == 0 {
+		errs = append(errs, errors.New("no account has a password"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Identify returns the name of the account whose name and password a request
+// carries, or a *Refusal. The name may come as user@domain or DOMAIN\user, as
+// MDM servers send it to NDES; its letters' case does not matter.
+//
+// A request that came neither over TLS nor from this machine is refused
+// before anything of it is read. After ten failures in a minute a source
+// address (an IPv6 source is a /64) is refused whatever it sends. A request
+// without credentials is no failure: most clients ask once without.
+func (p *Passwords) Identify(r *http.Request) (string, error) {
+	source := peer(r)
+	if r.TLS == nil && !source.IsLoopback() {
+		return "", &Refusal{Rule: RuleWithoutTLS, Detail: "names and passwords are taken over TLS only"}
+	}
+	name, password, ok := r.BasicAuth()
+	if !ok {
+		return "", &Refusal{Rule: RuleNoCredentials, Detail: "the caller sent no name and password by HTTP Basic"}
+	}
+	if wait, limited := p.failures.limited(source); limited {
+		return "", &Refusal{Rule: RuleLimited, Detail: "too many wrong passwords came from this address", RetryAfter: wait}
+	}
+	found, ok := p.find(name, password)
+	if !ok {
+		p.failures.count(source)
+		return "", &Refusal{Rule: RuleWrongCredentials, Detail: "name or password is wrong"}
+	}
+	return found, nil
+}
+
+// find compares with every account, so that the time it takes says nothing
+// about which names there are.
+func (p *Passwords) find(name, password string) (string, bool) {
+	full := p.digest(strings.ToLower(name))
+	short := p.digest(strings.ToLower(withoutDomain(name)))
+	given := p.digest(password)
+	index := -1
+	for i, a := range p.accounts {
+		named := subtle.ConstantTimeCompare(full[:], a.nameDigest[:]) | subtle.ConstantTimeCompare(short[:], a.nameDigest[:])
+		index = subtle.ConstantTimeSelect(named&subtle.ConstantTimeCompare(given[:], a.passwordDigest[:]), i, index)
+	}
+	if index < 0 {
+		return "", false
+	}
+	return p.accounts[index].name, true
+}
+
+// digest gives texts of any length one length.
+func (p *Passwords) digest(text string) (d [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, p.key[:])
+	mac.Write([]byte(text))
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// withoutDomain returns user of DOMAIN\user and of user@domain. The domain is
+// not compared: it is the MDM's idea of where NDES looks accounts up.
+func withoutDomain(name string) string {
+	if _, user, ok := strings.Cut(name, `\`); ok {
+		return user
+	}
+	if at := strings.LastIndexByte(name, '@'); at >= 0 {
+		return name[:at]
+	}
+	return name
+}
+
+// CheckPassword says what a password lacks. It cannot tell a random one from a
+// sentence: have one made.
+func CheckPassword(password secret.Text) error {
+	different := map[rune]bool{}
+	var kinds [len(sizes)]bool
+	for _, r := range password.Reveal() {
+		different[r] = true
+		kinds[kind(r)] = true
+	}
+	alphabet := 0.0
+	for k, present := range kinds {
+		if present {
+			alphabet += sizes[k]
+		}
+	}
+	bits := float64(utf8.RuneCountInString(password.Reveal())) * math.Log2(max(alphabet, 1))
+	if bits < MinPasswordBits || len(different) < MinPasswordDifferent {
+		return fmt.Errorf("the password can be guessed: it needs %d bits, as 32 random hexadecimal digits or 22 random letters and digits have", MinPasswordBits)
+	}
+	return nil
+}
+
+// sizes of the kinds of characters: digits, a-f, g-z, A-F, G-Z, all others.
+var sizes = [...]float64{10, 6, 20, 6, 20, 33}
+
+func kind(r rune) int {
+	switch {
+	case r >= '0' && r <= '9':
+		return 0
+	case r >= 'a' && r <= 'f':
+		return 1
+	case r >= 'g' && r <= 'z':
+		return 2
+	case r >= 'A' && r <= 'F':
+		return 3
+	case r >= 'G' && r <= 'Z':
+		return 4
+	}
+	return 5
+}
