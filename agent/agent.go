@@ -47,6 +47,8 @@ type Agent struct {
 	journal      *sqlite.Journal
 	cas          map[string]authority
 	tenants      map[string]*intune.Client
+	principals   map[string]policymodule.Principal
+	challengers  map[string]policymodule.Challenger // by endpoint
 	registration *enroll.Registration
 	outbox       *outbox.Outbox
 	handler      *scephttp.Handler
@@ -69,7 +71,8 @@ func New(cfg Config, o Options) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, options: o, log: o.Logger, audit: o.Logger.Named("audit"), began: o.Clock(),
 		cas: make(map[string]authority), tenants: make(map[string]*intune.Client),
-		down: teardown{log: o.Logger},
+		challengers: make(map[string]policymodule.Challenger),
+		down:        teardown{log: o.Logger},
 	}
 	if err := a.build(); err != nil {
 		return nil, errors.Join(err, a.down.run(cfg.ShutdownGrace))
@@ -101,6 +104,9 @@ func (a *Agent) build() error {
 		if points[t.Name], err = a.buildTenant(t, sealer, a.options.Clock); err != nil {
 			return err
 		}
+	}
+	if a.principals, err = a.cfg.principals(); err != nil {
+		return err
 	}
 	modules := make(map[string]policymodule.Module)
 	for _, e := range a.cfg.Endpoints {

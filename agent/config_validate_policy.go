@@ -110,6 +110,9 @@ func (c *Config) validatePrincipals(m *mistakes) {
 	uniqueNames(m, "principals", c.Principals, func(p Principal) string { return p.Name })
 	for i, p := range c.Principals {
 		at := fmt.Sprintf("principals[%d]", i)
+		if p.Name == operator {
+			m.Add(at+".name", "%q is whoever uses the control socket; choose another name", p.Name)
+		}
 		if p.Password == nil && p.Certificate == nil {
 			m.Add(at, "cannot sign in; name a password or a certificate")
 		}

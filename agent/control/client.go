@@ -78,6 +78,20 @@ func (c *Client) Revoke(ctx context.Context, caName, serial string, reason ca.Re
 	return c.do(ctx, http.MethodPost, "/v1/revoke", revocation{CA: caName, Serial: serial, Reason: reason.String()}, nil)
 }
 
+// NewChallenge has a challenge made.
+func (c *Client) NewChallenge(ctx context.Context, w Wish) (Challenge, error) {
+	var made Challenge
+	err := c.do(ctx, http.MethodPost, "/v1/challenges", w, &made)
+	return made, err
+}
+
+// Trace asks what became of the requests of a transaction.
+func (c *Client) Trace(ctx context.Context, transactionID string) ([]TraceEvent, error) {
+	var events []TraceEvent
+	err := c.do(ctx, http.MethodGet, "/v1/trace?"+url.Values{"transaction": {transactionID}}.Encode(), nil, &events)
+	return events, err
+}
+
 func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
 	var content io.Reader
 	if body != nil {

@@ -66,6 +66,20 @@ func (f *fakeService) Status(context.Context) (control.Status, error) {
 	return control.Status{Version: "v1", Ready: true}, f.err
 }
 
+func (f *fakeService) NewChallenge(_ context.Context, w control.Wish) (control.Challenge, error) {
+	if w.Endpoint != "mdm" {
+		return control.Challenge{}, fmt.Errorf("endpoint %q: %w", w.Endpoint, journal.ErrNotFound)
+	}
+	return control.Challenge{Challenge: "made for " + w.Subject, ID: "1"}, f.err
+}
+
+func (f *fakeService) Trace(_ context.Context, transaction string) ([]control.TraceEvent, error) {
+	if transaction == "" {
+		return nil, f.err
+	}
+	return []control.TraceEvent{{TransactionID: transaction, State: "refused", Rule: "key_size"}}, f.err
+}
+
 // serve runs the socket until the test ends.
 func serve(t *testing.T, svc control.Service) (*control.Client, *observer.ObservedLogs) {
 	t.Helper()
@@ -220,5 +234,37 @@ func TestDialWithoutService(t *testing.T) {
 	_, err := control.Dial(filepath.Join(t.TempDir(), "c.sock"))
 	if err == nil || !strings.Contains(err.Error(), "is it running") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestChallengesAreMadeAndNotLogged(t *testing.T) {
+	c, logs := serve(t, &fakeService{})
+	made, err := c.NewChallenge(t.Context(), control.Wish{Endpoint: "mdm", Subject: "CN=phone", SANs: []string{"dns:a.example"}})
+	if err != nil || made.Challenge != "made for CN=phone" {
+		t.Fatalf("made %+v, %v", made, err)
+	}
+	_, err = c.NewChallenge(t.Context(), control.Wish{Endpoint: "nowhere"})
+	if e, ok := errors.AsType[*control.Error](err); !ok || e.Code != control.CodeNotFound {
+		t.Errorf("an unknown endpoint: %v", err)
+	}
+	lines := logs.FilterMessage("challenge made").All()
+	if len(lines) != 2 || lines[0].ContextMap()["id"] != "1" || lines[0].ContextMap()["done"] != true || lines[1].ContextMap()["done"] != false {
+		t.Errorf("audit lines: %v", lines)
+	}
+	for _, l := range logs.All() {
+		if strings.Contains(fmt.Sprint(l.ContextMap()), "made for") {
+			t.Error("a challenge was logged")
+		}
+	}
+}
+
+func TestTraceIsAListWhateverIsKnown(t *testing.T) {
+	c, _ := serve(t, &fakeService{})
+	events, err := c.Trace(t.Context(), "T&1 =")
+	if err != nil || len(events) != 1 || events[0].TransactionID != "T&1 =" || events[0].Rule != "key_size" {
+		t.Errorf("events %v, %v", events, err)
+	}
+	if events, err = c.Trace(t.Context(), ""); err != nil || events == nil || len(events) != 0 {
+		t.Errorf("nothing known: %v, %v", events, err)
 	}
 }

@@ -69,6 +69,8 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/requests/{id}/approve", s.approve)
 	mux.HandleFunc("POST /v1/requests/{id}/deny", s.deny)
 	mux.HandleFunc("POST /v1/revoke", s.revoke)
+	mux.HandleFunc("POST /v1/challenges", s.challenge)
+	mux.HandleFunc("GET /v1/trace", s.trace)
 	return http.MaxBytesHandler(mux, maxBody)
 }
 
@@ -142,6 +144,24 @@ func (s *server) revoke(w http.ResponseWriter, r *http.Request) {
 	err = s.svc.Revoke(r.Context(), v.CA, v.Serial, reason)
 	s.audit(r, "certificate revoked", err, zap.String("ca", v.CA), zap.String("serial", v.Serial), zap.Stringer("reason", reason))
 	answer(w, struct{}{}, err)
+}
+
+func (s *server) challenge(w http.ResponseWriter, r *http.Request) {
+	var wish Wish
+	if !read(w, r, &wish) {
+		return
+	}
+	made, err := s.svc.NewChallenge(r.Context(), wish)
+	s.audit(r, "challenge made", err, zap.String("endpoint", wish.Endpoint), zap.String("subject", wish.Subject), zap.String("id", made.ID))
+	answer(w, made, err)
+}
+
+func (s *server) trace(w http.ResponseWriter, r *http.Request) {
+	events, err := s.svc.Trace(r.Context(), r.URL.Query().Get("transaction"))
+	if events == nil {
+		events = []TraceEvent{}
+	}
+	answer(w, events, err)
 }
 
 // audit records who decided what. An attempt that failed is recorded too.

@@ -18,6 +18,8 @@ type Service interface {
 	Decider
 	Revoker
 	Reporter
+	Challenger
+	Tracer
 }
 
 // Lister lists enrolments, newest first.
@@ -42,6 +44,57 @@ type Revoker interface {
 // Reporter tells how the service is.
 type Reporter interface {
 	Status(ctx context.Context) (Status, error)
+}
+
+// Challenger makes a challenge, with every right that the endpoint's own rules
+// leave. An endpoint that is not known is journal.ErrNotFound; one that makes
+// none, or a wish beyond its rules, is ca.ErrForbidden.
+type Challenger interface {
+	NewChallenge(ctx context.Context, w Wish) (Challenge, error)
+}
+
+// Tracer tells what became of the requests of a transaction, newest first.
+type Tracer interface {
+	Trace(ctx context.Context, transactionID string) ([]TraceEvent, error)
+}
+
+// Wish is what a challenge shall be good for. One-time passwords carry no
+// claims: at their endpoints only Endpoint and Lifetime may be set.
+type Wish struct {
+	Endpoint   string        `json:"endpoint"`
+	Subject    string        `json:"subject,omitempty"`   // RFC 4514
+	SANs       []string      `json:"san,omitempty"`       // as "dns:phone7.corp.example"
+	KeyUsage   []string      `json:"key_usage,omitempty"` // as digitalSignature
+	EKU        []string      `json:"eku,omitempty"`       // as clientAuth
+	KeyType    string        `json:"key_type,omitempty"`
+	MinKeyBits int           `json:"min_key_bits,omitempty"`
+	Hash       string        `json:"hash,omitempty"`
+	Template   string        `json:"template,omitempty"`
+	Validity   time.Duration `json:"validity,omitempty"` // nanoseconds
+	Lifetime   time.Duration `json:"lifetime,omitempty"` // nanoseconds
+}
+
+// Challenge is a new challenge. It is told here and kept nowhere.
+type Challenge struct {
+	Challenge string    `json:"challenge"`
+	ID        string    `json:"id"`
+	Expires   time.Time `json:"expires"`
+}
+
+// TraceEvent is one decision about a request. Its texts may come from a
+// device: escape them before they reach a terminal.
+type TraceEvent struct {
+	At            time.Time `json:"at"`
+	ID            string    `json:"id,omitempty"` // of a request that was recorded
+	Endpoint      string    `json:"endpoint"`
+	TransactionID string    `json:"transaction_id"`
+	Source        string    `json:"source,omitempty"`
+	Subject       string    `json:"subject"`
+	State         string    `json:"state"` // the request's state, or "refused" of one that was not recorded
+	Rule          string    `json:"rule,omitempty"`
+	FailInfo      string    `json:"fail_info,omitempty"`
+	Detail        string    `json:"detail,omitempty"`
+	Serial        string    `json:"serial,omitempty"`
 }
 
 // Filter selects requests for a list.

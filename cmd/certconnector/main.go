@@ -1,6 +1,6 @@
 // Command certconnector is a certificate connector compatible with Microsoft
-// Intune: an SCEP service for devices, with Intune or a shared secret to
-// decide and a certificate authority behind it. Flags become calls; nothing
+// Intune: an SCEP service for devices, with Intune, challenges of its own or a
+// shared secret to decide and a certificate authority behind it. Flags become calls; nothing
 // is decided here.
 package main
 
@@ -80,6 +80,7 @@ Exit codes: 0 ok, 1 warnings or refused, 2 error.`,
 	root.PersistentFlags().StringVar(&p.config, "config", agent.DefaultConfigPath(), "configuration file")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "write results as JSON")
 	root.AddCommand(p.initCommand(), p.runCommand(), p.validateCommand(), p.schemaCommand(),
-		p.requestsCommand(), p.revokeCommand(), p.versionCommand())
+		p.requestsCommand(), p.revokeCommand(), p.challengeCommand(), p.traceCommand(), p.versionCommand())
+	root.AddCommand(p.importNDESCommand())
 	return root
 }
