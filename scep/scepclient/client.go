@@ -62,11 +62,11 @@ func (c *Client) CACerts(ctx context.Context) ([]*x509.Certificate, error) {
 		}
 		return []*x509.Certificate{one}, nil
 	case "application/x-x509-ca-ra-cert":
-		bag, err := parsePKCS7(a.body)
+		bag, err := parseCMS(a.body)
 		if err != nil {
 			return nil, fmt.Errorf("GetCACert: %w", err)
 		}
-		return bag.Certificates, nil
+		return bag.Certificates(), nil
 	}
 	return nil, fmt.Errorf("GetCACert: Content-Type %q, clients want application/x-x509-ca-cert or application/x-x509-ca-ra-cert", a.contentType)
 }
@@ -81,18 +81,18 @@ func (c *Client) NextCACerts(ctx context.Context, known []*x509.Certificate) ([]
 	if a.contentType != "application/x-x509-next-ca-cert" {
 		return nil, fmt.Errorf("GetNextCACert: Content-Type %q, clients want application/x-x509-next-ca-cert", a.contentType)
 	}
-	outer, err := parsePKCS7(a.body)
+	outer, err := parseCMS(a.body)
 	if err != nil {
 		return nil, fmt.Errorf("GetNextCACert: %w", err)
 	}
 	if _, err := verify(outer, known); err != nil {
 		return nil, fmt.Errorf("GetNextCACert: %w", err)
 	}
-	bag, err := parsePKCS7(outer.Content)
+	bag, err := parseCMS(outer.Content())
 	if err != nil {
 		return nil, fmt.Errorf("GetNextCACert: %w", err)
 	}
-	return bag.Certificates, nil
+	return bag.Certificates(), nil
 }
 
 // Discover asks GetCACaps and GetCACert and makes the platform's choices.

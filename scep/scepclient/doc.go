@@ -3,8 +3,9 @@
 // The doctor command, the laboratory and the tests enrol with it.
 //
 // It is a second opinion: messages are built here and replies are read with
-// github.com/smallstep/pkcs7, so nothing of the encoder and decoder of package
-// scep is shared. Only the names of RFC 8894 (message types, statuses,
+// github.com/smallstep/pkcs7 (by way of internal/cms, which bounds what it
+// gives the library), so nothing of the encoder and decoder of package scep is
+// shared. Only the names of RFC 8894 (message types, statuses,
 // failInfo) come from there.
 //
 // The usual call is Client.Enroll. Tests that repeat or mutilate a message

@@ -9,8 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/smallstep/pkcs7"
-
+	"github.com/certconnector/certconnector/internal/cms"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -36,29 +35,21 @@ type Reply struct {
 	RetryAfter time.Duration // of a 503; 0: not said
 }
 
-// survive turns a panic of the CMS library into an error: it does not check
-// every length and padding, and a server under test may send anything.
-func survive(err *error) {
-	if v := recover(); v != nil {
-		*err = fmt.Errorf("malformed CMS: %v", v)
-	}
-}
-
-// parsePKCS7 reads CMS.
-func parsePKCS7(b []byte) (p *pkcs7.PKCS7, err error) {
-	defer survive(&err)
-	return pkcs7.Parse(b)
+// parseCMS reads CMS within the limits of RFC 8894's own messages; only what
+// is read off the wire in one piece, maxBody, bounds its length: a revocation
+// list can be long.
+func parseCMS(b []byte) (*cms.Message, error) {
+	return cms.Parse(b, cms.Limits{Bytes: maxBody})
 }
 
 // read verifies and decrypts the CertRep that answers m (RFC 8894, sections
 // 3.2.1 and 3.3.2). It is as strict as the strictest client seen.
 func (m *Message) read(raw []byte, s *Service) (r *Reply, err error) {
 	r = &Reply{Raw: raw}
-	defer survive(&err)
 	if _, rest, err := readElement(raw); err != nil || len(rest) > 0 {
 		return r, errors.New("CertRep is not one DER value")
 	}
-	p, err := parsePKCS7(raw)
+	p, err := parseCMS(raw)
 	if err != nil {
 		return r, fmt.Errorf("CertRep: %w", err)
 	}
@@ -71,7 +62,7 @@ func (m *Message) read(raw []byte, s *Service) (r *Reply, err error) {
 	if r.Status != scep.Success {
 		return r, nil
 	}
-	if err := m.open(p.Content, r); err != nil {
+	if err := m.open(p.Content(), r); err != nil {
 		return r, fmt.Errorf("CertRep: %w", err)
 	}
 	return r, nil
@@ -79,35 +70,26 @@ func (m *Message) read(raw []byte, s *Service) (r *Reply, err error) {
 
 // verify checks the signature of a reply and that its signer is one of the
 // certificates known from GetCACert.
-func verify(p *pkcs7.PKCS7, known []*x509.Certificate) (signer *x509.Certificate, err error) {
-	defer survive(&err)
-	if len(p.Signers) != 1 {
-		return nil, fmt.Errorf("%d signers, want one", len(p.Signers))
-	}
-	p.Certificates = known // those inside the message prove nothing
-	signer = p.GetOnlySigner()
-	if signer == nil {
+func verify(p *cms.Message, known []*x509.Certificate) (*x509.Certificate, error) {
+	signer, err := p.Verify(known) // certificates inside the message prove nothing
+	if errors.Is(err, cms.ErrUnknownSigner) {
 		return nil, errors.New("signed by a certificate that GetCACert does not name")
+	}
+	if err != nil {
+		return nil, err
 	}
 	if signer.KeyUsage != 0 && signer.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		return nil, fmt.Errorf("signed by %q, whose key usage lacks digitalSignature", signer.Subject)
-	}
-	var contentType asn1.ObjectIdentifier
-	if err := p.UnmarshalSignedAttribute(oidContentType, &contentType); err != nil || !contentType.Equal(oidData) {
-		return nil, fmt.Errorf("contentType attribute is %v, want id-data", contentType)
-	}
-	if err := p.Verify(); err != nil {
-		return nil, fmt.Errorf("signature: %w", err)
 	}
 	return signer, nil
 }
 
 // readAttributes checks the SCEP attributes, types included: jscep refuses
 // anything but PrintableString and OCTET STRING.
-func (m *Message) readAttributes(p *pkcs7.PKCS7, r *Reply) error {
+func (m *Message) readAttributes(p *cms.Message, r *Reply) error {
 	attribute := func(id asn1.ObjectIdentifier, tag int) (string, error) {
-		var v asn1.RawValue
-		if err := p.UnmarshalSignedAttribute(id, &v); err != nil {
+		v, err := p.Attribute(id)
+		if err != nil {
 			return "", fmt.Errorf("attribute %v: %w", id, err)
 		}
 		if v.Class != asn1.ClassUniversal || v.Tag != tag {
@@ -160,7 +142,7 @@ func (m *Message) readAttributes(p *pkcs7.PKCS7, r *Reply) error {
 
 // open decrypts the envelope and reads the certificates and the CRL.
 func (m *Message) open(content []byte, r *Reply) error {
-	envelope, err := parsePKCS7(content)
+	envelope, err := parseCMS(content)
 	if err != nil {
 		return fmt.Errorf("envelope: %w", err)
 	}
@@ -169,19 +151,19 @@ func (m *Message) open(content []byte, r *Reply) error {
 		return fmt.Errorf("own signer certificate: %w", err)
 	}
 	plain, err := envelope.Decrypt(to, m.Signer.Key)
-	if errors.Is(err, pkcs7.ErrUnsupportedAlgorithm) {
+	if errors.Is(err, cms.ErrUnsupported) {
 		plain, err = unseal(content, m.Signer.Key)
 	}
 	if err != nil {
 		return fmt.Errorf("envelope: %w", err)
 	}
-	bag, err := parsePKCS7(plain)
+	bag, err := parseCMS(plain)
 	if err != nil {
 		return fmt.Errorf("certs-only message: %w", err)
 	}
-	r.Certificates = bag.Certificates
-	if len(bag.Certificates) > 0 {
-		r.Certificate = bag.Certificates[0] // Apple takes the first one
+	r.Certificates = bag.Certificates()
+	if len(r.Certificates) > 0 {
+		r.Certificate = r.Certificates[0] // Apple takes the first one
 	}
 	if m.Type == scep.GetCRL {
 		return r.readCRL(plain)
