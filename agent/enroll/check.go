@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/certconnector/certconnector/internal/pkcs10"
@@ -17,8 +16,9 @@ const clockSlack = 10 * time.Minute
 
 // checkIssued compares what the CA issued with what was asked for and
 // allowed, before it leaves: a CA that adds a name or changes a key is either
-// misconfigured or not ours.
-func checkIssued(cert *x509.Certificate, csr *pkcs10.Request, maxValidity time.Duration, now time.Time) error {
+// misconfigured or not ours. Whether an extension is critical is the CA's to
+// say.
+func (r Rules) checkIssued(cert *x509.Certificate, csr *pkcs10.Request, maxValidity time.Duration, now time.Time) error {
 	switch {
 	case !bytes.Equal(cert.RawSubjectPublicKeyInfo, csr.RawSubjectPublicKeyInfo):
 		return fmt.Errorf("the certificate has another key than the request")
@@ -35,26 +35,10 @@ func checkIssued(cert *x509.Certificate, csr *pkcs10.Request, maxValidity time.D
 	case !cert.NotAfter.After(now):
 		return fmt.Errorf("the certificate has expired already")
 	}
-	return checkIssuedUsages(cert, csr)
-}
-
-// checkIssuedUsages wants no extended key usage beyond those asked for. Where
-// the device asked for none, the template decides.
-func checkIssuedUsages(cert *x509.Certificate, csr *pkcs10.Request) error {
-	der := extension(cert, oidExtKeyUsage)
-	if der == nil || len(csr.ExtKeyUsage) == 0 {
-		return nil
+	if err := r.checkIssuedSID(cert, csr); err != nil {
+		return err
 	}
-	var issued []asn1.ObjectIdentifier
-	if _, err := asn1.Unmarshal(der, &issued); err != nil {
-		return fmt.Errorf("the certificate's extended key usage does not parse: %v", err)
-	}
-	for _, eku := range issued {
-		if !slices.ContainsFunc(csr.ExtKeyUsage, eku.Equal) {
-			return fmt.Errorf("the certificate has extended key usage %s, which was not asked for", eku)
-		}
-	}
-	return nil
+	return r.checkIssuedUsages(cert, csr)
 }
 
 func extension(cert *x509.Certificate, oid asn1.ObjectIdentifier) []byte {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/pkcs10"
 )
@@ -26,12 +27,13 @@ type work struct {
 	entry journal.Entry
 	owned *journal.Owned
 	csr   *pkcs10.Request
+	from  evidence
 	fresh bool // begun by this process just now: whatever was submitted, the CA was not asked yet
 }
 
 // start drives an entry that was begun just now, in the background.
-func (r *Registration) start(p *Endpoint, c journal.Claimed, csr *pkcs10.Request) {
-	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, csr: csr, fresh: true}
+func (r *Registration) start(p *Endpoint, c journal.Claimed, from evidence) {
+	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, csr: from.csr, from: from, fresh: true}
 	r.working.Go(func() { w.drive(r.workLife) })
 }
 
@@ -92,6 +94,7 @@ func (w *work) openCSR() error {
 		return fmt.Errorf("opening the recorded CSR (was the local key replaced?): %w", err)
 	}
 	w.csr, err = pkcs10.Parse(der)
+	w.from.csr = w.csr
 	return err
 }
 
@@ -158,7 +161,7 @@ func (w *work) find(ctx context.Context) error {
 // resubmitOnce is what is left when a CA cannot be searched: one more
 // submission, and a line for whoever reconciles the CA's database.
 func (w *work) resubmitOnce(ctx context.Context) error {
-	w.audit.Warn("possible_orphan", append(auditFields(w.entry.Intent),
+	w.audit.Warn("possible_orphan", append(auditFields(w.entry.Intent, w.from),
 		zap.Int64("entry", w.entry.ID), zap.Time("submitted_at", w.entry.SubmittedAt))...)
 	if w.entry.Resubmitted || w.tooLate() {
 		return w.fail(ctx, journal.Failure{
@@ -225,7 +228,7 @@ func (w *work) tryLater(ctx context.Context, to journal.State, why error) error 
 	attempts := w.entry.Attempts + 1
 	delay := w.cfg.Retries.Delay(attempts)
 	w.log.Warn("request waits for the CA", zap.Int64("entry", w.entry.ID), zap.String("ca", w.entry.CA),
-		zap.Stringer("state", to), zap.Int("attempt", attempts), zap.Duration("next_in", delay), zap.Error(why))
+		zap.Stringer("state", to), zap.Int("attempt", attempts), zap.Duration("next_in", delay), zap.Error(why), eventid.SubmissionRefused.Field())
 	// The CA's answer counts even when this work is being cut off.
 	return w.advance(context.WithoutCancel(ctx), journal.Step{To: to, NextAt: w.now().Add(delay), Attempts: attempts})
 }
@@ -236,7 +239,8 @@ func (w *work) parked(ctx context.Context, p *ca.Pending) error {
 	s := journal.Step{To: journal.Parked, CARequestID: p.RequestID, Attempts: w.entry.Attempts + 1}
 	if w.entry.State != journal.Parked {
 		s.GiveUp = now.Add(w.p.ParkedFor)
-		w.auditEntry("parked at the CA", w.entry)
+		w.entry.CARequestID = p.RequestID
+		w.auditEntry("parked at the CA", verdictGranted, w.entry, w.from)
 	} else if w.tooLate() {
 		return w.fail(ctx, journal.Failure{
 			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultAdminDenied, Text: "nobody at the CA decided in time",
@@ -254,7 +258,7 @@ func (w *work) issued(ctx context.Context, issued *ca.Issued) error {
 	step := journal.Step{
 		To: journal.Released, Certificate: cert.Raw, Serial: serialText(cert), CARequestID: issued.RequestID, Lazy: false,
 	}
-	switch err := checkIssued(cert, w.csr, w.entry.MaxValidity, now); {
+	switch err := w.p.Rules.checkIssued(cert, w.csr, w.entry.MaxValidity, now); {
 	case err != nil:
 		return w.withholdForGood(ctx, step, err)
 	case w.entry.Notify:
@@ -268,7 +272,7 @@ func (w *work) issued(ctx context.Context, issued *ca.Issued) error {
 	if err := w.advance(ctx, step); err != nil {
 		return err
 	}
-	w.auditEntry("certificate issued", w.entry)
+	w.auditEntry("certificate issued", verdictGranted, w.entry, w.from, intuneEvent(w.entry.Intent, eventid.Issued))
 	failpoint.Hit("enroll.5.recorded")
 	if w.entry.State != journal.Issued {
 		return nil
@@ -322,7 +326,7 @@ func (w *work) finish(ctx context.Context, step journal.Step) error {
 	if err := w.advance(context.WithoutCancel(ctx), step); err != nil {
 		return err
 	}
-	w.auditEntry("request ended without a certificate for the device", w.entry)
+	w.auditEntry("request ended without a certificate for the device", verdictGranted, w.entry, w.from, endEvents(w.entry)...)
 	w.cfg.Teller.Wake()
 	return nil
 }

@@ -11,9 +11,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/scep"
+	"github.com/certconnector/certconnector/scep/scephttp"
 )
 
 // csrLabel is the kind of record a sealed CSR is.
@@ -53,7 +55,7 @@ func (p *Endpoint) Enroll(ctx context.Context, req *scep.Request) (*scep.Result,
 	v, err, _ := p.r.admitting.Do(flightKey(in), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.r.cfg.AskWithin)
 		defer cancel()
-		return p.admit(ctx, req, in)
+		return p.guardedAdmit(ctx, req, in)
 	})
 	if err != nil {
 		return nil, err
@@ -64,6 +66,19 @@ func (p *Endpoint) Enroll(ctx context.Context, req *scep.Request) (*scep.Result,
 	}
 	w := admitted.watch.Swap(nil)
 	return p.answer(ctx, admitted.entry, w)
+}
+
+// guardedAdmit is admit; a panic, in a policy module or over what a device
+// sent, costs the exchanges that wait for it: they are told to come again.
+func (p *Endpoint) guardedAdmit(ctx context.Context, req *scep.Request, in journal.Intent) (a *admission, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.r.log.Error("deciding about a request panicked", zap.String("endpoint", p.Name),
+				zap.String("transaction_id", clean(in.TransactionID)), zap.Any("panic", v), zap.Stack("stack"))
+			err = errors.New("deciding about the request panicked")
+		}
+	}()
+	return p.admit(ctx, req, in)
 }
 
 // admission is the outcome of steps 1 to 3: refused, or an entry that is
@@ -114,21 +129,9 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 
 	// 2. Ask the policy module; our own rules come after its grant, so that
 	// the party that granted hears of a refusal of ours.
-	renewal, refusal, err := p.renewal(ctx, req)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("checking the signer of a renewal: %w", err)
-	case refusal != nil:
-		return p.refuse(in, *refusal), nil
-	}
-	decision, err := p.Module.Verify(ctx, policymodule.Request{
-		Endpoint: p.Name, TransactionID: req.TransactionID, CSR: req.CSR, Template: in.Template, Renewal: renewal,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("asking the policy module: %w", err)
-	}
-	if !decision.Granted {
-		return p.refuse(in, decision), nil
+	decision, refused, err := p.ask(ctx, req, in)
+	if err != nil || refused != nil {
+		return refused, err
 	}
 	failpoint.Hit("enroll.2.asked")
 	in.ChallengeID, in.Notify, in.MaxValidity = decision.ChallengeID, decision.Notify, shorter(decision.MaxValidity, p.Rules.MaxValidity)
@@ -139,33 +142,79 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	in.Lazy = p.SameStore && !decision.Notify
 	in.Submit = in.Lazy
 	in.SealedCSR = p.r.cfg.Sealer.Seal(csrLabel, req.CSR.Raw)
-	if own := p.Rules.check(req, decision.VouchedNames); own != nil {
+	own := p.r.checkRestored(decision, in.Now)
+	if own == nil {
+		own = p.Rules.check(req, decision.VouchedNames)
+	}
+	if own != nil {
 		if !in.Notify && in.ChallengeID == "" {
-			return p.refuse(in, *own), nil // nobody is owed anything, nothing was spent
+			return p.refuse(ctx, req, in, *own, false), nil // nobody is owed anything, nothing was spent
 		}
-		return p.recordRefusal(ctx, in, *own)
+		return p.recordRefusal(ctx, req, in, *own)
 	}
 
 	// 3. Begin: from here the work no longer hangs on this exchange.
-	admitted, owned, err := p.begin(ctx, in)
+	admitted, owned, err := p.begin(ctx, req, in)
 	if err != nil {
 		return nil, err
 	}
 	if owned != nil {
 		failpoint.Hit("enroll.3.begun")
 		admitted.watch.Store(p.r.hub.watch(admitted.entry.ID))
-		p.r.start(p, journal.Claimed{Entry: admitted.entry, Owned: owned}, req.CSR)
+		p.r.start(p, journal.Claimed{Entry: admitted.entry, Owned: owned}, p.evidence(ctx, req.CSR))
 	}
 	return admitted, nil
 }
 
+// ask is step 2 up to the module's verdict: a grant, or a refusal.
+func (p *Endpoint) ask(ctx context.Context, req *scep.Request, in journal.Intent) (policymodule.Decision, *admission, error) {
+	if vouchedByIntune(in) {
+		p.r.log.Info("request received", zap.String("endpoint", p.Name), zap.String("transaction_id", clean(in.TransactionID)),
+			eventid.RequestReceived.Field())
+	}
+	renewal, refusal, err := p.renewal(ctx, req)
+	switch {
+	case err != nil:
+		return policymodule.Decision{}, nil, fmt.Errorf("checking the signer of a renewal: %w", err)
+	case refusal != nil:
+		return *refusal, p.refuse(ctx, req, in, *refusal, false), nil
+	}
+	decision, err := p.Module.Verify(ctx, policymodule.Request{
+		Endpoint: p.Name, TransactionID: req.TransactionID, CSR: req.CSR, Template: in.Template, Renewal: renewal,
+	})
+	switch {
+	case err != nil:
+		return decision, nil, fmt.Errorf("asking the policy module: %w", err)
+	case !decision.Granted:
+		return decision, p.refuse(ctx, req, in, decision, true), nil
+	}
+	if vouchedByIntune(in) {
+		p.r.log.Info("request verified", zap.String("endpoint", p.Name), zap.String("transaction_id", clean(in.TransactionID)),
+			eventid.Verified.Field())
+	}
+	return decision, nil, nil
+}
+
+// checkRestored refuses a challenge that may have been spent in the time that
+// a restored journal does not remember.
+func (r *Registration) checkRestored(d policymodule.Decision, now time.Time) *policymodule.Decision {
+	switch {
+	case d.ChallengeID == "", r.cfg.RestoredAt.IsZero():
+	case d.ChallengeMade.IsZero() && now.Before(r.cfg.RestoredAt.Add(r.cfg.Quarantine)):
+		return refuse(RuleRestored, policymodule.BadTime, "the journal was restored, and it is not known when the challenge was made")
+	case !d.ChallengeMade.IsZero() && d.ChallengeMade.Before(r.cfg.RestoredAt):
+		return refuse(RuleRestored, policymodule.BadTime, "the challenge was made before the journal was restored")
+	}
+	return nil
+}
+
 // begin records an intent, or refuses it because its challenge is spent. owned
 // is nil where there is nothing to work on.
-func (p *Endpoint) begin(ctx context.Context, in journal.Intent) (*admission, *journal.Owned, error) {
+func (p *Endpoint) begin(ctx context.Context, req *scep.Request, in journal.Intent) (*admission, *journal.Owned, error) {
 	e, owned, err := p.r.cfg.Journal.Begin(ctx, in)
 	switch {
 	case errors.Is(err, journal.ErrChallengeSpent):
-		return p.refuse(in, policymodule.Refuse(RuleChallengeUsed, policymodule.BadRequest, "the challenge was used for another request")), nil, nil
+		return p.refuse(ctx, req, in, policymodule.Refuse(RuleChallengeUsed, policymodule.BadRequest, "the challenge was used for another request"), false), nil, nil
 	case err != nil:
 		return nil, nil, fmt.Errorf("recording the intent: %w", err)
 	}
@@ -194,25 +243,48 @@ func shorter(a, b time.Duration) time.Duration {
 }
 
 // refuse answers a request of which nothing is recorded in the journal.
-func (p *Endpoint) refuse(in journal.Intent, d policymodule.Decision) *admission {
-	p.r.audit.Warn("request refused", append(auditFields(in),
-		zap.String("rule", string(d.Rule)), zap.Stringer("fail_info", scep.FailInfo(d.FailInfo)), zap.String("detail", d.Detail))...)
-	return &admission{refused: scep.Refuse(scep.FailInfo(d.FailInfo), d.Detail)}
+// vouching says that it is the module that refuses.
+func (p *Endpoint) refuse(ctx context.Context, req *scep.Request, in journal.Intent, d policymodule.Decision, vouching bool) *admission {
+	info, from := scep.FailInfo(d.FailInfo), p.evidence(ctx, req.CSR)
+	fields := append(auditFields(in, from), zap.String("verdict", verdictRefused), zap.String("notify", "none"),
+		zap.String("rule", string(d.Rule)), zap.Stringer("fail_info", info), zap.String("detail", clean(d.Detail)))
+	p.r.audit.Warn("request refused", append(fields, refusalEvents(in, d.Rule, vouching)...)...)
+	p.remember(ctx, in.TransactionID, in.Subject, d)
+	return &admission{refused: refusedResult(string(d.Rule), info, d.Detail)}
+}
+
+// remember keeps a refusal for whoever asks what became of a transaction.
+func (p *Endpoint) remember(ctx context.Context, transactionID, subject string, d policymodule.Decision) {
+	from := ""
+	if source := scephttp.Source(ctx); source.IsValid() {
+		from = source.String()
+	}
+	p.r.recent.add(Refusal{
+		Time: p.r.now(), Endpoint: p.Name, TransactionID: transactionID, Source: from, Subject: clean(subject),
+		Rule: string(d.Rule), FailInfo: scep.FailInfo(d.FailInfo), Detail: clean(d.Detail),
+	})
+}
+
+// refusedResult names the rule first: the line of the exchange then says which
+// page of the docs to open.
+func refusedResult(rule string, info scep.FailInfo, detail string) *scep.Result {
+	return scep.Refuse(info, rule+": "+detail)
 }
 
 // recordRefusal refuses a request that a module had granted: the challenge is
 // spent, and the module is owed the failure.
-func (p *Endpoint) recordRefusal(ctx context.Context, in journal.Intent, d policymodule.Decision) (*admission, error) {
+func (p *Endpoint) recordRefusal(ctx context.Context, req *scep.Request, in journal.Intent, d policymodule.Decision) (*admission, error) {
 	in.Refused = &journal.Failure{
 		Rule: string(d.Rule), FailInfo: int(d.FailInfo), HResult: hresultRefused, Text: d.Detail,
 	}
 	in.Lazy, in.Submit = false, false
-	admitted, _, err := p.begin(ctx, in)
+	admitted, _, err := p.begin(ctx, req, in)
 	if err != nil || admitted.refused != nil {
 		return admitted, err
 	}
 	p.r.cfg.Teller.Wake()
-	p.r.auditEntry("refused after the module's grant", admitted.entry)
+	p.r.auditEntry("refused after the module's grant", verdictRefused, admitted.entry, p.evidence(ctx, req.CSR),
+		append(refusalEvents(in, d.Rule, false), zap.Stringer("fail_info", scep.FailInfo(d.FailInfo)))...)
 	return admitted, nil
 }
 
@@ -257,9 +329,9 @@ func result(e journal.Entry) *scep.Result {
 	case journal.Released:
 		return &scep.Result{Status: scep.Success, Certificate: e.Certificate}
 	case journal.Failed:
-		return scep.Refuse(scep.FailInfo(e.Failure.FailInfo), e.Failure.Text)
+		return refusedResult(e.Failure.Rule, scep.FailInfo(e.Failure.FailInfo), e.Failure.Text)
 	case journal.Abandoned:
-		return scep.Refuse(scep.BadRequest, "the certificate was abandoned because the cloud did not accept its notification in time")
+		return refusedResult("withheld_too_long", scep.BadRequest, "the certificate was abandoned because the cloud did not accept its notification in time")
 	}
 	return &scep.Result{Status: scep.Pending}
 }

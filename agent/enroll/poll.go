@@ -8,6 +8,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -21,7 +22,9 @@ func (p *Endpoint) poll(ctx context.Context, req *scep.Request) (*scep.Result, e
 	e, err := p.r.cfg.Journal.Newest(ctx, p.Name, req.TransactionID, req.Signer.KeyDigest())
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
-		return scep.Refuse(scep.BadCertID, "no request of this transaction and key"), nil
+		d := policymodule.Refuse(RuleNoRequest, policymodule.BadCertID, "no request of this transaction and key")
+		p.remember(ctx, req.TransactionID, "", d)
+		return refusedResult(string(d.Rule), scep.BadCertID, d.Detail), nil
 	case err != nil:
 		return nil, fmt.Errorf("looking for the polled request: %w", err)
 	}

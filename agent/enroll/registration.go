@@ -51,6 +51,14 @@ type Config struct {
 	AskWithin time.Duration
 	// Retries are the delays between tries at a CA that is down.
 	Retries retry.Schedule
+
+	// RestoredAt is when the journal was brought back from a backup; zero:
+	// never. It cannot know which challenges were spent between the backup and
+	// then, so those made before are refused; and for Quarantine (0: 1 h, the
+	// life of a challenge) after it those of which nobody knows when they were
+	// made.
+	RestoredAt time.Time
+	Quarantine time.Duration
 }
 
 // Registration is the registration authority behind all endpoints.
@@ -62,6 +70,7 @@ type Registration struct {
 	endpoints map[string]*Endpoint
 	hub       *hub
 	admitting singleflight.Group // identical requests in flight are joined
+	recent    recent
 
 	working  sync.WaitGroup // entries being driven; drained by Close
 	life     context.Context
@@ -74,12 +83,14 @@ const (
 	defaultSubmitWithin = 60 * time.Second
 	defaultAskWithin    = 45 * time.Second
 	defaultParkedFor    = 7 * 24 * time.Hour
+	defaultQuarantine   = time.Hour
 )
 
 // New returns a registration authority without endpoints.
 func New(cfg Config) *Registration {
 	setDefault(&cfg.SubmitWithin, defaultSubmitWithin)
 	setDefault(&cfg.AskWithin, defaultAskWithin)
+	setDefault(&cfg.Quarantine, defaultQuarantine)
 	if cfg.Retries == (retry.Schedule{}) {
 		cfg.Retries = retry.Schedule{First: 2 * time.Second, Most: time.Minute}
 	}
@@ -118,6 +129,10 @@ type EndpointConfig struct {
 	CAName    string // the CA's short, stable name, as the cloud is told
 	Templates Templates
 	Rules     Rules
+
+	// ModuleKind is what audit lines call the module, such as "intune",
+	// "static" or "onetime"; "" leaves it out.
+	ModuleKind string
 
 	// AnswerWithin is how long an exchange is held for its outcome before the
 	// device is told PENDING; 0: 25 s, since Apple devices ask about four

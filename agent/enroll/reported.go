@@ -11,6 +11,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/pkcs10"
 	"github.com/certconnector/certconnector/policymodule"
@@ -71,7 +72,7 @@ func (r *Registration) Report(ctx context.Context, frontEnd, tenant string, o po
 			return false, fmt.Errorf("recording the reported failure: %w", err)
 		}
 		r.cfg.Teller.Wake()
-		r.auditEntry("front end reported a failure", e)
+		r.auditEntry("front end reported a failure", verdictGranted, e, evidence{csr: csr}, intuneEvent(in, eventid.IssueFailed))
 		return false, nil
 	}
 	e, err := r.recordReported(ctx, p, in, o.Certificate)
@@ -119,7 +120,7 @@ func (r *Registration) recordReported(ctx context.Context, p *Endpoint, in journ
 	if err != nil {
 		return e, fmt.Errorf("recording the reported certificate: %w", err)
 	}
-	r.auditEntry("front end reported a certificate", e)
+	r.auditEntry("front end reported a certificate", verdictGranted, e, evidence{}, intuneEvent(in, eventid.Issued))
 	failpoint.Hit("enroll.reported.recorded")
 	return e, nil
 }

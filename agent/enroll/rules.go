@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
 	"slices"
@@ -26,6 +25,14 @@ type Rules struct {
 	StripSID     bool                    // let a requested SID extension pass; for a CA that never copies it
 	RefuseSIDURI bool                    // refuse a SID in a SAN URI even when the module vouched for it
 
+	// SIDFromURI lets a certificate carry the SID extension with the very SID
+	// of its SAN URI, as a CA of ours adds it. No other is ever delivered.
+	SIDFromURI bool
+
+	// Names says which names may be asked for. nil: any; only for a module
+	// that compares the names itself, as Intune does.
+	Names *policymodule.Names
+
 	// RenewalWithoutChallenge lets a certificate of this CA vouch instead of a
 	// challenge. RenewalNewKey then wants another key than the old one, and
 	// RenewalGrace lets a certificate vouch for so long after its end.
@@ -39,17 +46,27 @@ const (
 	RuleKeyProof      policymodule.Reason = "key_proof"
 	RuleKeyType       policymodule.Reason = "key_type"
 	RuleKeySize       policymodule.Reason = "key_size"
+	RuleKeyWeak       policymodule.Reason = "key_weak"
 	RuleCSRDigest     policymodule.Reason = "csr_digest"
 	RuleExtension     policymodule.Reason = "extension_not_allowed"
 	RuleSID           policymodule.Reason = "sid_extension"
 	RuleSIDURI        policymodule.Reason = "sid_uri_not_vouched"
+	RuleSIDDuplicate  policymodule.Reason = "sid_duplicate"
+	RuleSIDMismatch   policymodule.Reason = "sid_mismatch"
+	RuleSIDMalformed  policymodule.Reason = "sid_malformed"
 	RuleCA            policymodule.Reason = "ca_certificate"
 	RuleKeyUsage      policymodule.Reason = "key_usage"
-	RuleExtKeyUsage   policymodule.Reason = "extended_key_usage"
 	RuleTemplate      policymodule.Reason = "device_chosen_template"
 	RuleRenewalSigner policymodule.Reason = "renewal_signer"
 	RuleRenewalNames  policymodule.Reason = "renewal_names"
 	RuleChallengeUsed policymodule.Reason = "challenge_used"
+	RuleRestored      policymodule.Reason = "challenge_before_restore"
+	RuleNoRequest     policymodule.Reason = "no_such_request"
+
+	// Rules that modules apply as well.
+	RuleExtKeyUsage = policymodule.RuleExtKeyUsage
+	RuleSubject     = policymodule.RuleSubject
+	RuleSAN         = policymodule.RuleSAN
 )
 
 const (
@@ -66,9 +83,7 @@ var (
 	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
 	oidTemplateName     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2}
 	oidTemplate         = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 7}
-	oidAppPolicies      = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 10}
 	oidSMIMECaps        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 15}
-	oidSID              = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 25, 2}
 	oidAnyPurpose       = asn1.ObjectIdentifier{2, 5, 29, 37, 0}
 	oidRequestAgent     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 1}
 )
@@ -76,26 +91,23 @@ var (
 // requestable are the extensions a device may ask for; all others are refused
 // (default deny). What of them reaches the certificate the CA's template says.
 var requestable = []asn1.ObjectIdentifier{
-	oidSAN, oidKeyUsage, oidExtKeyUsage, oidBasicConstraints, oidSubjectKeyID, oidAppPolicies, oidSMIMECaps,
+	oidSAN, oidKeyUsage, oidExtKeyUsage, oidBasicConstraints, oidSubjectKeyID, pkcs10.OIDApplicationPolicies, oidSMIMECaps,
 }
-
-// sidURI begins a security identifier in a SAN URI (KB5014754).
-var sidURI = []byte("tag:microsoft.com,2022-09-14:sid:")
 
 // check applies the rules to a request that a module has granted. vouched
 // says that the module compared the names with what it expects.
 func (r Rules) check(req *scep.Request, vouched bool) *policymodule.Decision {
 	for _, rule := range []func(*scep.Request) *policymodule.Decision{
-		r.checkKey, r.checkDigest, r.checkExtensions, r.checkUsages,
+		r.checkKey, r.checkDigest, r.checkSIDs, r.checkExtensions, r.checkUsages,
 	} {
 		if d := rule(req); d != nil {
 			return d
 		}
 	}
-	if (!vouched || r.RefuseSIDURI) && bytes.Contains(bytes.ToLower(req.CSR.RawSAN), sidURI) {
-		return refuse(RuleSIDURI, policymodule.BadRequest, "a security identifier in a SAN URI needs a party that vouches for it")
+	if d := r.checkSIDVouched(req, vouched); d != nil || r.Names == nil {
+		return d
 	}
-	return nil
+	return r.Names.Check(req.CSR)
 }
 
 func refuse(rule policymodule.Reason, info policymodule.FailInfo, detail string) *policymodule.Decision {
@@ -118,6 +130,9 @@ func (r Rules) checkKey(req *scep.Request) *policymodule.Decision {
 	}
 	if key.E < minRSAExponent || key.E%2 == 0 {
 		return refuse(RuleKeySize, policymodule.BadAlg, "RSA public exponent below 65537 or even")
+	}
+	if why := pkcs10.WeakKey(key); why != "" {
+		return refuse(RuleKeyWeak, policymodule.BadAlg, why)
 	}
 	return nil
 }
@@ -154,21 +169,6 @@ func saysEndEntity(der []byte) bool {
 	}
 	rest, err := asn1.Unmarshal(der, &bc)
 	return err == nil && len(rest) == 0 && !bc.CA
-}
-
-func (r Rules) checkUsages(req *scep.Request) *policymodule.Decision {
-	if x509.KeyUsage(req.CSR.KeyUsage)&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
-		return refuse(RuleKeyUsage, policymodule.BadRequest, "the device asks for keyCertSign or cRLSign")
-	}
-	for _, eku := range req.CSR.ExtKeyUsage {
-		if eku.Equal(oidAnyPurpose) || eku.Equal(oidRequestAgent) {
-			return refuse(RuleExtKeyUsage, policymodule.BadRequest, "extended key usage "+eku.String()+" is never issued to a device")
-		}
-		if len(r.ExtKeyUsages) > 0 && !slices.ContainsFunc(r.ExtKeyUsages, eku.Equal) {
-			return refuse(RuleExtKeyUsage, policymodule.BadRequest, "extended key usage "+eku.String()+" is not in the endpoint's list")
-		}
-	}
-	return nil
 }
 
 // signedByCSRKey reports whether message and CSR were signed with one key.

@@ -58,7 +58,7 @@ func (r *Registration) take(c journal.Claimed, done func()) {
 		done()
 		return
 	}
-	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned}
+	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, from: evidence{module: p.ModuleKind}}
 	r.working.Go(func() {
 		defer done()
 		w.drive(r.workLife)

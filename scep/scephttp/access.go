@@ -47,6 +47,9 @@ func (x *exchange) access() {
 	if x.reason != "" {
 		fields = append(fields, zap.String("reason", printable(x.reason)))
 	}
+	if x.ndes != 0 {
+		fields = append(fields, x.ndes.Field())
+	}
 	if x.event.Operation != pkiOperation {
 		fields = append(fields, zap.String("user_agent", printable(x.r.UserAgent())))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -42,8 +43,9 @@ type exchange struct {
 	event    Event
 	written  bool
 
-	id     string // transactionID as it came
-	reason string // of a refusal or an error, for the log
+	id     string       // transactionID as it came
+	reason string       // of a refusal or an error, for the log
+	ndes   eventid.NDES // the nearest event of NDES, 0 for none
 }
 
 // serve finds the operation and answers it.
@@ -89,30 +91,6 @@ func (x *exchange) serve() {
 	}
 }
 
-// bare answers a request without operation.
-func (x *exchange) bare() {
-	e := x.endpoint
-	switch {
-	case x.r.Method == http.MethodPost:
-		x.text(http.StatusBadRequest, "no operation")
-	case e.RA() == nil:
-		x.unavailable("RA keys are not ready", e.RetryAfter)
-	case e.Ready != nil && x.notReady(e.Ready()):
-		x.unavailable(x.reason, e.RetryAfter)
-	case e.BareGET == Forbidden:
-		x.html(http.StatusForbidden, forbiddenPage)
-	default:
-		x.html(http.StatusOK, servicePage)
-	}
-}
-
-func (x *exchange) notReady(err error) bool {
-	if err != nil {
-		x.reason = err.Error()
-	}
-	return err != nil
-}
-
 func (x *exchange) caCaps() {
 	ra := x.endpoint.RA()
 	if ra == nil {
@@ -134,6 +112,7 @@ func (x *exchange) caCaps() {
 func (x *exchange) caCert() {
 	ra := x.endpoint.RA()
 	if ra == nil {
+		x.ndes = eventid.NoCACertificates
 		x.unavailable("RA keys are not ready", x.endpoint.RetryAfter)
 		return
 	}
@@ -144,10 +123,15 @@ func (x *exchange) caCert() {
 // unavailable answers 503: devices come again, and unlike 429 all of them
 // understand it.
 func (x *exchange) unavailable(reason string, after time.Duration) {
+	x.unavailableWith("service unavailable", reason, after)
+}
+
+// unavailableWith is unavailable with words of its own.
+func (x *exchange) unavailableWith(line, reason string, after time.Duration) {
 	x.reason = reason
 	seconds := max(1, int((after+time.Second-1)/time.Second))
 	x.w.Header().Set("Retry-After", strconv.Itoa(seconds))
-	x.text(http.StatusServiceUnavailable, "service unavailable")
+	x.text(http.StatusServiceUnavailable, line)
 }
 
 // limited answers 503 for a limit.

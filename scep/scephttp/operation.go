@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -73,7 +74,7 @@ func (x *exchange) message() (raw []byte, release func(), ok bool) {
 	value, _ := parameter(x.r.URL.RawQuery, "message")
 	raw, err := decodeMessage(value)
 	if err != nil {
-		x.undecodable(err.Error())
+		x.undecodable(err.Error(), eventid.NotDecodable)
 		return nil, release, false
 	}
 	if x.r.Method == http.MethodHead { // nothing may happen on a HEAD
@@ -125,10 +126,10 @@ func (x *exchange) body() (raw []byte, release func(), ok bool) {
 }
 
 // undecodable answers octets that are no message at all.
-func (x *exchange) undecodable(reason string) {
-	x.reason = reason
+func (x *exchange) undecodable(reason string, event eventid.NDES) {
+	x.reason, x.ndes = reason, event
 	if x.endpoint.NDESCompatible && x.r.Method != http.MethodPost {
-		x.html(http.StatusOK, servicePage)
+		x.html(http.StatusOK, servicePage(x.endpoint.AdminPath))
 		return
 	}
 	x.text(http.StatusBadRequest, "not a SCEP message")
@@ -144,14 +145,16 @@ func (x *exchange) read(raw []byte, ra *scep.RA) (m *scep.Message, request *scep
 
 	m, err := scep.Parse(raw, x.endpoint.Algorithms)
 	if m == nil {
-		x.undecodable(err.Error())
+		x.undecodable(err.Error(), eventid.NoInformation)
 		return nil, nil, nil, false
 	}
 	x.identify(m)
 	if err != nil {
+		x.ndes = eventid.NoInformation
 		return m, nil, x.refused(err, false), true
 	}
 	if request, err = m.Open(ra); err != nil {
+		x.ndes = eventid.NotDecrypted
 		return m, nil, x.refused(err, true), true
 	}
 	return m, request, nil, true
@@ -191,7 +194,7 @@ func (x *exchange) refused(err error, opening bool) *scep.Result {
 
 // enroll asks the Enroller.
 func (x *exchange) enroll(request *scep.Request) (*scep.Result, bool) {
-	ctx := context.WithValue(x.r.Context(), loggerKey{}, x.log)
+	ctx := WithSource(context.WithValue(x.r.Context(), loggerKey{}, x.log), x.source)
 	result, err := x.endpoint.Enroller.Enroll(ctx, request)
 	switch {
 	case err != nil && ctx.Err() != nil:

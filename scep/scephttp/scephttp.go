@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -29,7 +30,8 @@ import (
 // decided and the device should ask again: it becomes HTTP 503 with
 // Retry-After and no CertRep is sent. A refusal is a Result.
 //
-// The context carries a logger (see Logger) and ends when the device hangs up;
+// The context carries a logger (see Logger) and the device's address (see
+// Source), and ends when the device hangs up;
 // what must not be left half done has to outlive it. Enroll is called
 // concurrently and may take as long as it likes.
 type Enroller interface {
@@ -74,14 +76,23 @@ type Endpoint struct {
 	// RA can do.
 	Capabilities func() string
 
-	// Ready says why the endpoint cannot enrol at present; nil means it can.
-	// It only changes the answer to a bare GET, to 503. It may be nil.
+	// Ready says why the endpoint cannot enrol at present, beginning with the
+	// name of what failed; nil means it can. It only changes the answer to a
+	// bare GET, to 503, as RA certificates that have expired do. It may be nil.
 	Ready func() error
+
+	// Clock tells whether RA certificates are within their time; nil: time.Now.
+	Clock func() time.Time
 
 	// Algorithms are what is accepted, whatever GetCACaps says.
 	Algorithms scep.Algorithms
 
 	BareGET BareGET
+
+	// AdminPath is where a person gets a challenge for this endpoint, such as
+	// /certsrv/mscep_admin; "" where there is no such page. The page of a bare
+	// GET names it.
+	AdminPath string
 
 	// NDESCompatible answers an undecodable GET as NDES does, with 200 and a
 	// page: Microsoft's script that tests long URLs counts nothing else as
@@ -148,6 +159,9 @@ func New(endpoints []Endpoint, limits Limits, log *zap.Logger, observer Observer
 		if e.RetryAfter <= 0 {
 			e.RetryAfter = time.Minute
 		}
+		if e.Clock == nil {
+			e.Clock = time.Now
+		}
 		h.endpoints[path] = &e
 	}
 	if len(wrong) > 0 {
@@ -174,7 +188,22 @@ func (e *Endpoint) check() error {
 	return errors.Join(wrong...)
 }
 
-type loggerKey struct{}
+type (
+	loggerKey struct{}
+	sourceKey struct{}
+)
+
+// WithSource returns a context that says where a request came from.
+func WithSource(ctx context.Context, source netip.Addr) context.Context {
+	return context.WithValue(ctx, sourceKey{}, source)
+}
+
+// Source is the address of the device that an exchange is held with, as
+// Limits.Source tells it; the zero Addr outside of an exchange.
+func Source(ctx context.Context) netip.Addr {
+	source, _ := ctx.Value(sourceKey{}).(netip.Addr)
+	return source
+}
 
 // Logger returns the logger of the exchange that a context belongs to: it
 // names endpoint and transaction. Outside of an exchange it discards.
