@@ -96,14 +96,17 @@ func (p *Point) Verify(ctx context.Context, req policymodule.Request) (policymod
 	case err != nil:
 		return policymodule.Decision{}, fmt.Errorf("asking Intune: %w", err)
 	}
-	d := policymodule.Decision{
-		Granted:      true,
-		ChallengeID:  p.config.Sealer.ChallengeID(p.config.Tenant, req.CSR.ChallengePassword),
-		Notify:       true,
-		VouchedNames: true,
-	}
+	d := grant(p.config.Sealer.ChallengeID(p.config.Tenant, req.CSR.ChallengePassword))
 	p.memory.keep(k, d, grantLife)
 	return d, nil
+}
+
+// Recall returns the grant that a recorded verdict stands for. Intune's grants
+// differ in nothing but the challenge.
+func (p *Point) Recall(v policymodule.Verdict) policymodule.Decision { return grant(v.ChallengeID) }
+
+func grant(challengeID string) policymodule.Decision {
+	return policymodule.Decision{Granted: true, ChallengeID: challengeID, Notify: true, VouchedNames: true}
 }
 
 // Notify reports what became of a request. An error that wraps

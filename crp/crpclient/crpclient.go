@@ -1,0 +1,157 @@
+// Package crpclient asks a registration point on another machine: a policy
+// module for a connector that has the CA but no credential for the cloud. It
+// speaks the body of crp/crphttp over mutual TLS. What was decided is
+// remembered at the registration point; here nothing is.
+package crpclient
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/policymodule"
+)
+
+// Config says whom to ask, and as whom.
+type Config struct {
+	// URL is the base address, as https://crp.corp.example:8443; a path in it
+	// stands before the service's own. Only https.
+	URL    string
+	Tenant string // whom the registration point shall ask; "": its default for us
+
+	// Certificate returns the client certificate with its key for a new
+	// connection, so that it can be replaced while the client is used.
+	Certificate func() (*tls.Certificate, error)
+
+	RootCAs *x509.CertPool // vouch for the registration point; nil: the system's
+	Pins    [][32]byte     // SHA-256 of its certificate; empty: any that the roots vouch for
+
+	Sealer *secret.Sealer // digests challenges
+
+	// Proxy returns the proxy for a request, nil for none; nil: never one. The
+	// environment is not looked at.
+	Proxy func(*http.Request) (*url.URL, error)
+
+	ConnectTimeout time.Duration // for TCP and for TLS, each; 0: 5 s
+	Timeout        time.Duration // for a whole exchange; 0: 40 s
+
+	UserAgent string           // "": certconnector
+	Clock     func() time.Time // nil: time.Now
+	Log       *zap.Logger      // nil: nothing is logged
+}
+
+// The paths at the registration point.
+const (
+	verifyPath = "/CertificateRegistrationSvc/Certificate/VerifyRequest"
+	notifyPath = "/CertificateRegistrationSvc/Certificate/Notify"
+)
+
+// Client asks one registration point. It is safe for concurrent use.
+type Client struct {
+	config Config
+	base   string
+	scope  string // in which a challenge counts once
+	http   *http.Client
+}
+
+var _ policymodule.Module = (*Client)(nil)
+
+// New returns a client. It connects to nobody; see Check.
+func New(config Config) (*Client, error) {
+	base, err := url.Parse(config.URL)
+	switch {
+	case err != nil || base.Scheme != "https" || base.Host == "":
+		return nil, errors.New("registration point: url must be an address such as https://crp.corp.example:8443; challenges go over TLS only")
+	case base.User != nil || base.RawQuery != "" || base.Fragment != "":
+		return nil, errors.New("registration point: url has a user, a query or a fragment; write the address alone")
+	case config.Certificate == nil:
+		return nil, errors.New("registration point: there is no client certificate; it is what identifies us there")
+	case config.Sealer == nil:
+		return nil, errors.New("registration point: there is no sealer to digest challenges with")
+	}
+	if config.Clock == nil {
+		config.Clock = time.Now
+	}
+	if config.Log == nil {
+		config.Log = zap.NewNop()
+	}
+	if config.ConnectTimeout <= 0 {
+		config.ConnectTimeout = 5 * time.Second
+	}
+	if config.Timeout <= 0 {
+		config.Timeout = 40 * time.Second
+	}
+	if config.UserAgent == "" {
+		config.UserAgent = "certconnector"
+	}
+	c := &Client{config: config, base: strings.TrimRight(base.String(), "/")}
+	c.scope = "registration point\x00" + c.base + "\x00" + config.Tenant
+	c.http = &http.Client{
+		Transport:     c.transport(),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c, nil
+}
+
+func (c *Client) transport() *http.Transport {
+	dialer := net.Dialer{Timeout: c.config.ConnectTimeout}
+	return &http.Transport{
+		Proxy:       c.config.Proxy,
+		DialContext: dialer.DialContext,
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			RootCAs:    c.config.RootCAs,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return c.config.Certificate()
+			},
+			VerifyConnection: c.pinned,
+		},
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    c.config.ConnectTimeout,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+	}
+}
+
+// pinned comes after the chain and the name have been verified.
+func (c *Client) pinned(state tls.ConnectionState) error {
+	if len(c.config.Pins) == 0 {
+		return nil
+	}
+	pin := sha256.Sum256(state.PeerCertificates[0].Raw)
+	if !slices.Contains(c.config.Pins, pin) {
+		return fmt.Errorf("the registration point's certificate is none of those that are pinned; its SHA-256 is %X", pin)
+	}
+	return nil
+}
+
+// Close closes connections that are not in use.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Check asks whether the registration point would listen to us: that the name
+// resolves, that TLS succeeds both ways, and that our certificate names a
+// front end it knows. Nobody is asked about a request.
+func (c *Client) Check(ctx context.Context) error {
+	_, _, err := c.post(ctx, verifyPath, struct{}{})
+	if e, ok := errors.AsType[*StatusError](err); ok && e.Status == http.StatusBadRequest && e.Rule == "body_malformed" {
+		return nil // an empty question is refused only after we were recognised
+	}
+	if err == nil {
+		return errors.New("registration point: an empty question was answered as if it were one; is this address a certconnector's?")
+	}
+	return err
+}
