@@ -33,6 +33,9 @@ func (j *Journal) Begin(ctx context.Context, in journal.Intent) (journal.Entry, 
 		}
 		r, err := insert(c, &in)
 		e, owned = r.Entry, &journal.Owned{Entry: r.ID, Token: r.token}
+		if err == nil && c.ledger && in.ChallengeID != "" {
+			err = spend(c, in.ChallengeID)
+		}
 		return true, err
 	})
 	if err != nil {

@@ -20,6 +20,8 @@ type conn struct {
 	used  int
 	stmts [lastStatement]*stmt
 	token int64 // last one that freshToken gave
+
+	ledger bool // challenges may be recorded, which a new entry may spend
 }
 
 // arenaSize holds the largest usual row; a longer value is copied by SQLite.

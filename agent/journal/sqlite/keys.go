@@ -3,6 +3,8 @@ package sqlite
 import (
 	"crypto/sha256"
 	"encoding/binary"
+
+	"github.com/certconnector/certconnector/policymodule"
 )
 
 // A key is what an index holds in place of longer columns: 64 bits of their
@@ -17,6 +19,12 @@ func requestKey(endpoint, transactionID string, signerKey *[32]byte) int64 {
 
 func challengeKey(id string) int64 {
 	return key(append(make([]byte, 0, 128), id...))
+}
+
+func verdictKey(k *policymodule.VerdictKey) int64 {
+	buf := field(make([]byte, 0, 256), k.Caller)
+	buf = field(field(buf, k.Tenant), k.TransactionID)
+	return key(append(buf, k.CSRDigest[:]...))
 }
 
 func serialKey(ca string, serial []byte) int64 {

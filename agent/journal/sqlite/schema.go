@@ -104,6 +104,73 @@ var migrations = [][]string{{
 		at INTEGER NOT NULL
 	)`,
 	`CREATE INDEX parked_csr ON parked (ca, csr_digest, id)`,
+}, {
+	`CREATE TABLE challenges (
+		id INTEGER PRIMARY KEY,
+		challenge_key INTEGER NOT NULL, -- of challenge_id
+		challenge_id TEXT NOT NULL,
+		endpoint TEXT NOT NULL,
+		principal TEXT NOT NULL,
+		made INTEGER NOT NULL,
+		expires INTEGER NOT NULL,
+		unspent INTEGER NOT NULL        -- 0: an entry has the challenge
+	)`,
+	`CREATE INDEX challenges_id ON challenges (challenge_key)`,
+	`CREATE INDEX challenges_expires ON challenges (expires, unspent, endpoint, principal)`,
+	// How many challenges of a scope are unspent, by when they expire: see ledger.go.
+	`CREATE TABLE outstanding (
+		scope BLOB NOT NULL,
+		slot INTEGER NOT NULL,
+		n INTEGER NOT NULL,
+		PRIMARY KEY (scope, slot)
+	) WITHOUT ROWID`,
+	`CREATE INDEX outstanding_slot ON outstanding (slot)`,
+
+	// To whom a challenge was granted: one row a challenge. The newest row is
+	// never dropped, so that IDs only grow: see witness.go.
+	`CREATE TABLE grants (
+		id INTEGER PRIMARY KEY,
+		challenge_key INTEGER NOT NULL, -- of challenge_id
+		challenge_id TEXT NOT NULL,
+		caller TEXT NOT NULL,
+		tenant TEXT NOT NULL,
+		csr_key BLOB NOT NULL,
+		names BLOB NOT NULL,
+		thumbprint BLOB,                -- of the certificate; NULL: none was reported
+		changed_at INTEGER NOT NULL
+	)`,
+	`CREATE INDEX grants_challenge ON grants (challenge_key)`,
+	`CREATE INDEX grants_changed ON grants (changed_at)`,
+	`CREATE TABLE verdicts (
+		id INTEGER PRIMARY KEY,
+		verdict_key INTEGER NOT NULL,   -- of caller, tenant, transaction_id, csr_digest
+		caller TEXT NOT NULL,
+		tenant TEXT NOT NULL,
+		transaction_id TEXT NOT NULL,
+		csr_digest BLOB NOT NULL,
+		challenge_id TEXT NOT NULL,
+		csr_key BLOB NOT NULL,
+		names BLOB NOT NULL,
+		at INTEGER NOT NULL,
+		outcome TEXT NOT NULL,
+		thumbprint BLOB NOT NULL,
+		outcome_at INTEGER NOT NULL,
+		changed_at INTEGER NOT NULL
+	)`,
+	`CREATE INDEX verdicts_key ON verdicts (verdict_key)`,
+	`CREATE INDEX verdicts_changed ON verdicts (changed_at)`,
+
+	// Each opening of the journal with a witness: see witness.go.
+	`CREATE TABLE openings (
+		id INTEGER PRIMARY KEY,
+		name BLOB NOT NULL,             -- random
+		at INTEGER NOT NULL,
+		witnessed INTEGER NOT NULL,     -- 1: a witness file was there or was written
+		restored INTEGER NOT NULL       -- 1: the file was found to be a restored copy
+	)`,
+	`CREATE UNIQUE INDEX openings_name ON openings (name)`,
+	`CREATE INDEX openings_witnessed ON openings (witnessed) WHERE witnessed = 1`,
+	`CREATE INDEX openings_restored ON openings (at) WHERE restored = 1`,
 }}
 
 // migrate brings the file to the newest version, one transaction a version.

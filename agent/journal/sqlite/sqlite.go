@@ -20,6 +20,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,9 +35,12 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/policymodule"
 )
 
-// Journal is a journal.Journal and a ca.Register in one file.
+// Journal is a journal.Journal and a ca.Register in one file, together with
+// what policy modules remember of challenges that were made here and of
+// verdicts that were given to front ends.
 type Journal struct {
 	path     string
 	clock    func() time.Time
@@ -47,11 +51,18 @@ type Journal struct {
 	closeErr error
 	dead     atomic.Pointer[error]
 	commits  atomic.Int64 // transactions written, each with one sync
+
+	restoredAt time.Time
+	witness    *witness  // nil: none is kept
+	last       *progress // what the writer left on disk; nil when that is in doubt
 }
 
 var (
 	_ journal.Journal = (*Journal)(nil)
 	_ ca.Register     = (*Journal)(nil)
+
+	_ policymodule.Ledger   = (*Journal)(nil)
+	_ policymodule.Verdicts = (*Journal)(nil)
 )
 
 // ErrClosed says that the journal was closed before the operation began.
@@ -64,8 +75,19 @@ type Options struct {
 	Owner string
 	// Clock is what recovery takes for now. Default: time.Now.
 	Clock func() time.Time
+	// Witness is the path of a small file by which Open recognises a journal
+	// that was restored from a backup: see RestoredAt. It belongs beside the
+	// journal, or better on another volume, and into no backup: a snapshot
+	// that takes both back together goes unnoticed. An operator declares a
+	// restore by hand by deleting it while the service is stopped. Open makes
+	// it, readable by its owner only, and fails when it cannot be written.
+	// Default "": nothing is recognised or recorded, as for a tool that opens
+	// the journal in between.
+	Witness string
 
-	fileLayer string // name of a SQLite VFS; "": the operating system's
+	fileLayer    string                  // name of a SQLite VFS; "": the operating system's
+	witnessEvery time.Duration           // 0: the constant
+	witnessStep  func(name string) error // called between the steps of the witness
 }
 
 // settings are made on each connection. EXCLUSIVE keeps a second process out
@@ -147,9 +169,13 @@ func Open(path string, o Options) (*Journal, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	j := &Journal{path: path, clock: o.Clock, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{})}
 	c, err := openConn(path, o.fileLayer)
 	if err == nil {
 		err = prepareJournal(c, path, o)
+	}
+	if err == nil {
+		err = j.recognise(c, o)
 	}
 	if err != nil {
 		if c != nil {
@@ -157,9 +183,24 @@ func Open(path string, o Options) (*Journal, error) {
 		}
 		return nil, describe(path, err)
 	}
-	j := &Journal{path: path, clock: o.Clock, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{})}
 	go j.write(&writer{c: c, j: j})
+	if j.witness != nil {
+		go j.witness.follow(j, cmp.Or(o.witnessEvery, witnessEvery))
+	}
 	return j, nil
+}
+
+// recognise finds out whether the journal is a restored copy, now or before.
+func (j *Journal) recognise(c *conn, o Options) error {
+	if o.Witness != "" {
+		j.witness = &witness{path: o.Witness, stop: make(chan struct{}), stopped: make(chan struct{}), step: o.witnessStep}
+		if err := j.witness.attest(c, o.Clock()); err != nil {
+			return err
+		}
+	}
+	var err error
+	j.restoredAt, err = restoredAt(c)
+	return err
 }
 
 func prepareJournal(c *conn, path string, o Options) error {
@@ -188,6 +229,9 @@ func prepareJournal(c *conn, path string, o Options) error {
 		return err
 	}
 	if err := c.exec(`COMMIT`); err != nil {
+		return err
+	}
+	if c.ledger, err = truth(c, anyChallenge); err != nil {
 		return err
 	}
 	return os.WriteFile(ownerFile(path), fmt.Appendf(nil, "%s, process %d\n", o.Owner, os.Getpid()), 0o600)
@@ -223,8 +267,17 @@ func owner(path string) string {
 // Close finishes what was begun, writes lazy operations to the disk and
 // closes the file. Operations that come later are ErrClosed.
 func (j *Journal) Close() error {
-	j.once.Do(func() { close(j.quit) })
-	<-j.stopped
+	j.once.Do(func() {
+		if j.witness != nil {
+			close(j.witness.stop)
+			<-j.witness.stopped
+		}
+		close(j.quit)
+		<-j.stopped
+		if j.witness != nil {
+			j.closeErr = errors.Join(j.closeErr, j.witness.end(j.last))
+		}
+	})
 	return j.closeErr
 }
 

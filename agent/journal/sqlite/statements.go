@@ -41,6 +41,32 @@ const (
 	parkedByCSR
 	decideParked
 	completeParked
+	insertChallenge
+	challengeByID
+	spendChallenge
+	sweepChallenges
+	anyChallenge
+	addOutstanding
+	takeOutstanding
+	countOutstanding
+	countOfEndpoint
+	countOfPrincipal
+	sweepOutstanding
+	insertVerdict
+	verdictByKey
+	settleVerdict
+	sweepVerdicts
+	insertGrant
+	grantByChallenge
+	touchGrant
+	sweepGrants
+	highestIDs
+	insertOpening
+	openingByName
+	anyWitnessed
+	markWitnessed
+	lastRestore
+	sweepOpenings
 	lastStatement
 )
 
@@ -116,4 +142,46 @@ var statements = [lastStatement]string{
 	// Whoever is denied needs no CSR any more, nor does whoever has a certificate.
 	decideParked:   `UPDATE parked SET state = ?1, why = ?2, csr = iif(?1 = 'denied', NULL, csr) WHERE id = ?3`,
 	completeParked: `UPDATE parked SET state = ?, serial = ?, csr = NULL WHERE id = ?`,
+
+	insertChallenge: `INSERT INTO challenges (challenge_key, challenge_id, endpoint, principal, made, expires, unspent)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`,
+	challengeByID: `SELECT endpoint, principal, made, expires FROM challenges
+		WHERE challenge_key = ? AND challenge_id = ? AND endpoint = ?`,
+	spendChallenge: `UPDATE challenges SET unspent = 0 WHERE challenge_key = ? AND challenge_id = ? AND unspent = 1
+		RETURNING endpoint, principal, expires`,
+	sweepChallenges: `DELETE FROM challenges WHERE id IN
+		(SELECT id FROM challenges WHERE expires < ? ORDER BY expires LIMIT ?)`,
+	anyChallenge: `SELECT EXISTS (SELECT 1 FROM challenges WHERE id > 0)`,
+	addOutstanding: `INSERT INTO outstanding (scope, slot, n) VALUES (?, ?, 1)
+		ON CONFLICT (scope, slot) DO UPDATE SET n = n + 1`,
+	takeOutstanding:  `UPDATE outstanding SET n = n - 1 WHERE scope = ? AND slot = ?`,
+	countOutstanding: `SELECT coalesce(sum(n), 0) FROM outstanding WHERE scope = ? AND slot > ?`,
+	countOfEndpoint: `SELECT count(*) FROM challenges
+		WHERE expires > ? AND expires < ? AND unspent = 1 AND endpoint = ?`,
+	countOfPrincipal: `SELECT count(*) FROM challenges
+		WHERE expires > ? AND expires < ? AND unspent = 1 AND endpoint = ? AND principal = ?`,
+	sweepOutstanding: `DELETE FROM outstanding WHERE slot < ?`,
+
+	insertVerdict: `INSERT INTO verdicts (verdict_key, caller, tenant, transaction_id, csr_digest, challenge_id, csr_key, names, at,
+		outcome, thumbprint, outcome_at, changed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, '', zeroblob(32), 0, ?9)`,
+	verdictByKey: `SELECT id, challenge_id, csr_key, names, at, outcome, thumbprint, outcome_at FROM verdicts
+		WHERE verdict_key = ? AND caller = ? AND tenant = ? AND transaction_id = ? AND csr_digest = ?`,
+	settleVerdict: `UPDATE verdicts SET outcome = ?1, thumbprint = ?2, outcome_at = ?3, changed_at = max(changed_at, ?3) WHERE id = ?4`,
+	sweepVerdicts: `DELETE FROM verdicts WHERE id IN
+		(SELECT id FROM verdicts WHERE changed_at < ? ORDER BY changed_at LIMIT ?)`,
+	insertGrant: `INSERT INTO grants (challenge_key, challenge_id, caller, tenant, csr_key, names, changed_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`,
+	grantByChallenge: `SELECT id, caller, tenant, csr_key, names, thumbprint FROM grants WHERE challenge_key = ? AND challenge_id = ?`,
+	touchGrant:       `UPDATE grants SET changed_at = max(changed_at, ?), thumbprint = coalesce(thumbprint, ?) WHERE id = ?`,
+	sweepGrants: `DELETE FROM grants WHERE id IN
+		(SELECT id FROM grants WHERE changed_at < ? ORDER BY changed_at LIMIT ?)
+		AND id < (SELECT max(id) FROM grants)`,
+
+	highestIDs:    `SELECT coalesce((SELECT max(id) FROM entries), 0), coalesce((SELECT max(id) FROM grants), 0)`,
+	insertOpening: `INSERT INTO openings (name, at, witnessed, restored) VALUES (?, ?, ?, ?)`,
+	openingByName: `SELECT id FROM openings WHERE name = ?`,
+	anyWitnessed:  `SELECT EXISTS (SELECT 1 FROM openings WHERE witnessed = 1)`,
+	markWitnessed: `UPDATE openings SET witnessed = 1 WHERE id = ?`,
+	lastRestore:   `SELECT coalesce(max(at), 0) FROM openings WHERE restored = 1`,
+	sweepOpenings: `DELETE FROM openings WHERE id < ? AND restored = 0`,
 }

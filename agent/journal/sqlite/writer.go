@@ -230,6 +230,8 @@ func (w *writer) close() error {
 	if w.dead != nil {
 		// Nothing more may be built on a log that is in doubt.
 		w.c.keepLogOnClose()
+	} else if p, err := reached(w.c); err == nil {
+		w.j.last = &p
 	}
 	return errors.Join(err, w.c.close(), os.Remove(ownerFile(w.j.path)))
 }
