@@ -13,12 +13,16 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/policymodule"
 )
 
-// Store is a journal and the register in its database.
+// Store is a journal and what else is in its database.
 type Store struct {
 	Journal  journal.Journal
 	Register ca.Register
+
+	Ledger   policymodule.Ledger   // for the suite of that name only
+	Verdicts policymodule.Verdicts // for the suite of that name only
 }
 
 // Harness makes one store of its own for each test.

@@ -35,12 +35,8 @@ func onDisk(luck float64) func(*testing.T, func() time.Time) journaltest.Harness
 		var current *Journal
 		return journaltest.Harness{
 			Open: func(t *testing.T) journaltest.Store {
-				j, err := Open(path, Options{Clock: clock, fileLayer: d.name})
-				if err != nil {
-					t.Fatal(err)
-				}
-				current = j
-				return journaltest.Store{Journal: j, Register: j}
+				current = openWitnessed(t, path, Options{Clock: clock, fileLayer: d.name})
+				return journaltest.Store{Journal: current, Register: current, Ledger: current, Verdicts: current}
 			},
 			PowerFail: func(*testing.T) {
 				d.powerFail()
@@ -60,21 +56,42 @@ func onDisk(luck float64) func(*testing.T, func() time.Time) journaltest.Harness
 	}
 }
 
+// openWitnessed opens a journal whose witness survives every power failure.
+// Nothing that the contract does to a store is a restore.
+func openWitnessed(t *testing.T, path string, o Options) *Journal {
+	t.Helper()
+	o.Witness = path + "-witness"
+	j, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := j.RestoredAt(); !at.IsZero() {
+		t.Errorf("the journal was taken for a restored copy at %v", at)
+	}
+	return j
+}
+
+// onSystem runs the contract on the system's disk.
+func onSystem(t *testing.T, clock func() time.Time) journaltest.Harness {
+	path := newJournalFile(t)
+	return journaltest.Harness{Open: func(t *testing.T) journaltest.Store {
+		j := openWitnessed(t, path, Options{Clock: clock})
+		return journaltest.Store{Journal: j, Register: j, Ledger: j, Verdicts: j}
+	}}
+}
+
 func TestContract(t *testing.T) {
-	t.Run("on the system's disk", func(t *testing.T) {
-		journaltest.Run(t, func(t *testing.T, clock func() time.Time) journaltest.Harness {
-			path := newJournalFile(t)
-			return journaltest.Harness{Open: func(t *testing.T) journaltest.Store {
-				j, err := Open(path, Options{Clock: clock})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return journaltest.Store{Journal: j, Register: j}
-			}}
+	for name, newHarness := range map[string]func(*testing.T, func() time.Time) journaltest.Harness{
+		"on the system's disk":                             onSystem,
+		"on a disk that loses what was not synced":         onDisk(0),
+		"on a disk that loses half of what was not synced": onDisk(0.5),
+	} {
+		t.Run(name, func(t *testing.T) {
+			journaltest.Run(t, newHarness)
+			t.Run("ledger", func(t *testing.T) { journaltest.Ledger(t, newHarness) })
+			t.Run("verdicts", func(t *testing.T) { journaltest.Verdicts(t, newHarness) })
 		})
-	})
-	t.Run("on a disk that loses what was not synced", func(t *testing.T) { journaltest.Run(t, onDisk(0)) })
-	t.Run("on a disk that loses half of what was not synced", func(t *testing.T) { journaltest.Run(t, onDisk(0.5)) })
+	}
 }
 
 func TestCreateAndOpenDiffer(t *testing.T) {
