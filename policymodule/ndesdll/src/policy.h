@@ -1,0 +1,38 @@
+/* What one object holds, and the two questions it puts. */
+#ifndef NDESPOLICY_POLICY_H
+#define NDESPOLICY_POLICY_H
+
+#include "config.h"
+#include "http.h"
+#include "ndespolicy.h"
+#include "pending.h"
+
+enum { BLOB_BYTES = 1 << 20 }; /* of a request or certificate */
+
+struct policy {
+	NDESPolicy face; /* first: a pointer to one is a pointer to the other */
+	LONG references;
+
+	/* Calls hold `use` shared, Initialize and Uninitialize exclusively, so
+	 * that nothing is closed under a call. `stop` ends waits. */
+	SRWLOCK use;
+	HANDLE stop;
+	BOOL ready;
+	struct config config;
+	struct http http;
+	wchar_t folder[MAX_PATH]; /* of requests on disk; "": memory only */
+
+	SRWLOCK pending_lock; /* guards pending */
+	struct pending pending;
+};
+
+/* policy_ask asks for a verdict; verified is TRUE only when it is granted. */
+HRESULT policy_ask(struct policy *p, const struct question *q, BOOL *verified);
+
+/* policy_tell tells an outcome of which the request is looked up. */
+HRESULT policy_tell(struct policy *p, struct outcome *o);
+
+/* now_seconds is the time in seconds since 1970. */
+int64_t now_seconds(void);
+
+#endif
