@@ -15,6 +15,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/retry"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/policymodule"
@@ -143,7 +144,7 @@ func (o *Outbox) Tell(ctx context.Context, entry int64) (journal.Entry, error) {
 func (o *Outbox) deliverLogged(ctx context.Context, d journal.Debt) {
 	if _, err := o.deliver(ctx, d); err != nil && !errors.Is(err, journal.ErrLost) {
 		o.Log.Error("a delivery could not be recorded; it is repeated when its lease ends",
-			zap.Stringer("owed", d.Kind), zap.Int64("entry", d.Entry.ID), zap.Error(err))
+			zap.Stringer("owed", d.Kind), zap.Int64("entry", d.Entry.ID), zap.Error(err), event(d, eventid.NotificationStuck))
 	}
 }
 
@@ -188,15 +189,20 @@ func (o *Outbox) record(ctx context.Context, d journal.Debt, end ending) (journa
 	if end.later != nil {
 		delay := max(o.Retries.Delay(d.Attempts+1), end.notBefore)
 		o.Log.Warn("a delivery failed and is tried again", zap.Stringer("owed", d.Kind), zap.Int64("entry", d.Entry.ID),
-			zap.Int("attempt", d.Attempts+1), zap.Duration("elapsed", o.now().Sub(d.Since)), zap.Duration("next_in", delay), zap.Error(end.later))
+			zap.Int("attempt", d.Attempts+1), zap.Duration("elapsed", o.now().Sub(d.Since)), zap.Duration("next_in", delay), zap.Error(end.later),
+			event(d, eventid.NotifyFailed))
 		return o.Journal.PostponeDebt(ctx, d, o.now().Add(delay), end.later.Error())
 	}
 	e, err := o.Journal.SettleDebt(ctx, d, journal.Settlement{Outcome: end.outcome, Now: o.now(), Failure: end.failure})
 	if err != nil {
 		return e, fmt.Errorf("recording the outcome of a %s: %w", d.Kind, err)
 	}
+	if d.Kind != journal.OweRevocation && end.outcome == journal.Taken {
+		o.Log.Info("notification taken", zap.Stringer("owed", d.Kind), zap.Int64("entry", e.ID), event(d, eventid.Notified))
+	}
 	o.Audit.Info("owed and settled", zap.Stringer("owed", d.Kind), zap.Int64("entry", e.ID), zap.String("endpoint", e.Endpoint),
-		zap.Stringer("state", e.State), zap.String("serial", e.Serial), zap.Int("attempt", d.Attempts+1))
+		zap.Stringer("state", e.State), zap.String("serial", e.Serial),
+		zap.String("notify", notifyState(d.Kind, end.outcome)), zap.Int("attempt", d.Attempts+1), event(d, settledEvent(d.Kind, end.outcome)))
 	if end.failure != nil {
 		o.Wake() // a revocation is owed now
 	}
