@@ -73,9 +73,9 @@ func Import(t *Tree, o Options) (Result, error) {
 	if o.Endpoint == "" {
 		o.Endpoint = "ndes"
 	}
-	for flag, name := range map[string]string{"endpoint": o.Endpoint, "CA": o.CA, "tenant": o.Tenant} {
+	for flag, name := range map[string]string{"an endpoint": o.Endpoint, "a CA": o.CA, "a tenant": o.Tenant} {
 		if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" || len(name) > 64 {
-			return Result{}, fmt.Errorf("%.80q is no name of an %s; use 1 to 64 of a-z, 0-9, '-' and '_'", name, flag)
+			return Result{}, fmt.Errorf("%.80q is no name for %s; use 1 to 64 of a-z, 0-9, '-' and '_'", name, flag)
 		}
 	}
 	im := &importer{o: o, by: map[string]*setting{}, e: newEndpoint(o)}

@@ -48,7 +48,7 @@ func (im *importer) replies() {
 	s, n, ok := im.number(`CacheRequest\CacheRequest`)
 	switch {
 	case !ok:
-	case n == 0 || n > maxMinutes:
+	case n == 0 || n > maxReplay:
 		im.say(Changed, s, "replay_window: 24h", fmt.Sprintf("%d minutes make no sense; a device whose reply was lost gets the same certificate for a day", n))
 	default:
 		im.e.replay = time.Duration(n) * time.Minute

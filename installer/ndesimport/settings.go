@@ -22,8 +22,7 @@ func (im *importer) module() {
 	thumbprint := im.get(`Modules\NDESPolicy\NDESCertThumbprint`)
 	switch {
 	case ok && strings.HasPrefix(strings.ToLower(progID), ownProgID):
-		im.e.policy = policyPoint
-		im.say(Manual, s, "policy.registration_point", "our module for NDES: the endpoint asks the same registration point; fill in its address, tenant, certificate and key")
+		im.ownModule(s)
 	case thumbprint != nil:
 		im.intune(s)
 	case ok && progID != "":
@@ -51,25 +50,29 @@ func (im *importer) intune(s *setting) {
 	im.say(Manual, s, became, why+"fill in the tenant, and make an app registration for it")
 }
 
+// templates names a profile of an embedded CA for each template. This version
+// has no CA that knows templates by their own names.
 func (im *importer) templates() {
-	defaults := 0
 	for i, name := range []string{"SignatureTemplate", "EncryptionTemplate", "GeneralPurposeTemplate"} {
 		s, template, ok := im.text(name)
 		if !ok {
 			continue
 		}
-		key := "templates." + templateKeys[i]
-		im.e.templates[i] = template
-		switch {
-		case template == "":
+		if template == "" {
 			im.say(Dropped, s, "", "empty: the general template is used")
+			continue
+		}
+		profile := im.e.profile(i, template)
+		became := "templates." + templateKeys[i] + ": " + profile
+		switch {
 		case strings.ContainsAny(template, " \t\n\r"):
-			im.say(Manual, s, key, "holds blanks, so it is the template's display name; write its name (its CN, without blanks), or the CA refuses")
+			im.say(Manual, s, became, "holds blanks, so it is a display name, and requests failed at the CA; find the template's name (its CN), and give the embedded CA a profile like it")
 		case strings.EqualFold(template, setupTemplate):
-			defaults++
-			im.say(Manual, s, key, "what NDES' setup wrote, an example for routers; name the template that devices are meant to get")
+			im.say(Manual, s, became, "what NDES' setup wrote, an example for routers; make a profile of what devices are meant to get")
+		case template == profile:
+			im.say(Kept, s, became, "the embedded CA needs a profile of this name")
 		default:
-			im.say(Kept, s, key+": "+template, "with an embedded CA, give it a profile of this name")
+			im.say(Changed, s, became, "the embedded CA needs a profile of this name: like the template, in the letters that names have here")
 		}
 	}
 }
@@ -115,7 +118,7 @@ func (im *importer) challenges() {
 				im.say(Dropped, s, "", moduleDecides)
 			}
 		}
-		if im.e.policy != policyIntune {
+		if !im.e.vouched() {
 			im.names()
 		}
 		return
@@ -139,7 +142,7 @@ func (im *importer) enforce() {
 	s, n, ok := im.number(`EnforcePassword\EnforcePassword`)
 	switch {
 	case !ok:
-	case n == 0 && (im.e.policy == policyIntune || im.e.policy == policyPoint):
+	case n == 0 && im.e.vouched():
 		im.say(Changed, s, "", "the module decided beside that; here every request needs a challenge, and nothing turns that off")
 	case n == 0:
 		im.e.open = true
@@ -177,12 +180,14 @@ func (im *importer) passwordLength() {
 	}
 }
 
-// Bounds of what is taken over; outside them a value is a mistake or a trap.
+// Bounds of what is taken over; outside them a value is a mistake or a trap,
+// or the configuration does not take it.
 const (
-	maxBytes       = 64
+	maxBytes       = 32
 	ndesDefaultMax = 5
 	maxOutstanding = 1_000_000
-	maxMinutes     = 7 * 24 * 60
+	maxLifetime    = 24 * 60     // minutes
+	maxReplay      = 7 * 24 * 60 // minutes
 )
 
 func (im *importer) passwordMax() {
@@ -204,7 +209,7 @@ func (im *importer) passwordValidity() {
 	s, n, ok := im.number(`PasswordValidity\PasswordValidity`)
 	switch {
 	case !ok:
-	case n == 0 || n > maxMinutes:
+	case n == 0 || n > maxLifetime:
 		im.say(Changed, s, "policy.onetime.lifetime: 60m", fmt.Sprintf("%d minutes make no sense or leave passwords lying about; NDES' default instead", n))
 	default:
 		im.e.lifetime = time.Duration(n) * time.Minute

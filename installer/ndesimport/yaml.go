@@ -29,12 +29,15 @@ type endpoint struct {
 	policy           policy
 	open             bool // NDES asked for no challenge
 	microsoftCA      string
-	templates        [3]string
+	templates        [3]string // of NDES
+	profiles         [3]string // in their place
 
 	lifetime           time.Duration
 	bytes, outstanding int
 	adminPath          string
 	replay             time.Duration // 0: the default
+
+	pointURL, pointTenant string // of the registration point
 }
 
 func newEndpoint(o Options) *endpoint {
@@ -48,6 +51,9 @@ func newEndpoint(o Options) *endpoint {
 	}
 	return e
 }
+
+// vouched reports whether somebody compares names with what it expects.
+func (e *endpoint) vouched() bool { return e.policy == policyIntune || e.policy == policyPoint }
 
 // text collects lines.
 type text struct{ strings.Builder }
@@ -111,9 +117,17 @@ func (e *endpoint) writePolicy(t *text) {
 		t.line(4, "policy:")
 		t.comment(6, "The registration point that the module for NDES asked.")
 		t.line(6, "registration_point:")
-		for _, key := range []string{"url", "tenant", "certificate", "key", "ca_file"} {
-			t.line(8, "%s: %s", key, fillIn)
+		if e.pointURL != "" {
+			t.line(8, "url: %s", quote(e.pointURL))
+		} else {
+			t.line(8, "url: %s", fillIn)
 		}
+		if e.pointTenant != "" {
+			t.line(8, "tenant: %s", quote(e.pointTenant))
+		}
+		t.line(8, "certificate: %s", fillIn)
+		t.line(8, "key: %s", fillIn)
+		t.comment(8, "ca_file: roots of its certificate, where the system's will not do")
 	case policyNone:
 		t.comment(4, "A module of somebody else decided. Choose one of:")
 		t.comment(4, "policy: {intune: {tenant: %s}}", e.tenant)
@@ -143,16 +157,44 @@ func (e *endpoint) writeTemplates(t *text) {
 	t.comment(4, "By the key usage that a request asks for.")
 	t.line(4, "templates:")
 	for i, key := range templateKeys {
-		if e.templates[i] != "" {
-			t.line(6, "%s: %s", key, quote(e.templates[i]))
+		if e.profiles[i] != "" {
+			t.comment(6, "NDES: %s", e.templates[i])
+			t.line(6, "%s: %s", key, e.profiles[i])
 		}
 	}
+}
+
+// profile returns the name of a profile for the template with index i: its
+// name in the letters that names have, and another one for each template.
+func (e *endpoint) profile(i int, template string) string {
+	name := strings.Trim(strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '_':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, template), "-")
+	if len(name) > 50 {
+		name = name[:50]
+	}
+	if name == "" {
+		name = templateKeys[i]
+	}
+	for j := range i {
+		if e.profiles[j] == name && !strings.EqualFold(e.templates[j], template) {
+			name += "-" + templateKeys[i]
+		}
+	}
+	e.templates[i], e.profiles[i] = template, name
+	return name
 }
 
 func (e *endpoint) writeAllow(t *text) {
 	t.line(4, "allow:")
 	t.line(6, "eku: [clientAuth]")
-	if e.policy != policyIntune {
+	if !e.vouched() {
 		t.comment(6, "NDES allowed every name. Say which this endpoint may give, as narrow as you can:")
 		t.comment(6, "subject: [\"CN=*.corp.example\", \"O=Corp\"]")
 		t.comment(6, "san: [\"dns:*.corp.example\"]")
@@ -172,9 +214,9 @@ func (e *endpoint) writeElse(t *text) {
 	if e.templates != [3]string{} {
 		t.comment(0, "      profiles:")
 	}
-	for i, name := range e.templates {
-		if name != "" && !slices.Contains(e.templates[:i], name) {
-			t.comment(0, "        - {name: %s, validity: 8760h, eku: [clientAuth]}", quote(name))
+	for i, name := range e.profiles {
+		if name != "" && !slices.Contains(e.profiles[:i], name) {
+			t.comment(0, "        - {name: %s, validity: 8760h, eku: [clientAuth]}", name)
 		}
 	}
 	switch e.policy {
