@@ -74,6 +74,9 @@ var (
 	ErrLedgerFull = errors.New("too many challenges are outstanding")
 	// ErrNoRight says that the principal may not have such a challenge.
 	ErrNoRight = errors.New("the principal has no right to such a challenge")
+	// ErrBadWish says that a wish cannot be read, as one for a subject that is no
+	// name.
+	ErrBadWish = errors.New("the wish cannot be read")
 	// ErrTooFast says that a principal asks for more challenges a minute than
 	// it may.
 	ErrTooFast = errors.New("challenges are asked for too fast")

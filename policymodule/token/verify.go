@@ -1,0 +1,236 @@
+package token
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"encoding/asn1"
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/certconnector/certconnector/internal/cms"
+	"github.com/certconnector/certconnector/internal/pkcs10"
+	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/policymodule"
+)
+
+// maxChallenge is the longest challenge in characters of base64.
+const maxChallenge = 8 << 10
+
+// limits of the CMS messages in a challenge.
+var limits = cms.Limits{Bytes: maxChallenge}
+
+// Verify opens the challenge, believes its signer, and compares the claims
+// with the request. Every refusal is badRequest: the rule is for our log.
+func (m *Module) Verify(_ context.Context, req policymodule.Request) (policymodule.Decision, error) {
+	if req.CSR == nil || req.CSR.ChallengePassword == "" {
+		if req.CSR != nil && req.Renewal != nil && m.config.AllowRenewals {
+			return policymodule.Decision{Granted: true}, nil
+		}
+		return refuse(RuleMissing, "the request has no challenge, and renewals without one are not allowed here or it is none"), nil
+	}
+	signed, refusal := m.open(req.CSR.ChallengePassword)
+	if refusal != nil {
+		return *refusal, nil
+	}
+	signer, refusal := m.believe(signed)
+	if refusal != nil {
+		return *refusal, nil
+	}
+	c, err := parseClaims(signed.Content)
+	if err != nil {
+		return refuse(RuleClaims, err.Error()), nil
+	}
+	for _, check := range []func() *policymodule.Decision{
+		func() *policymodule.Decision { return m.checkTimes(c) },
+		func() *policymodule.Decision { return checkRights(signer.Rights, c, req.CSR) },
+		func() *policymodule.Decision { return c.checkNames(req.CSR) },
+		func() *policymodule.Decision { return c.checkUsages(req) },
+		func() *policymodule.Decision { return c.checkKey(req.CSR) },
+	} {
+		if d := check(); d != nil {
+			return *d, nil
+		}
+	}
+	return policymodule.Decision{
+		Granted:       true,
+		ChallengeID:   m.id(signer.Name, c.id),
+		ChallengeMade: c.notBefore, // it cannot have been used before, whenever it was written
+		MaxValidity:   c.maxValidity,
+		VouchedNames:  true,
+	}, nil
+}
+
+// id is the digest under which a challenge is remembered: by its claim, so
+// that sealing or signing it once more makes no second challenge.
+func (m *Module) id(signer, id string) string {
+	return m.config.Sealer.ChallengeID("token\x00"+m.config.Endpoint+"\x00"+signer, secret.Text(id))
+}
+
+func refused(rule policymodule.Reason, detail string) *policymodule.Decision {
+	d := refuse(rule, detail)
+	return &d
+}
+
+// open decodes and decrypts.
+func (m *Module) open(challenge secret.Text) (*cms.Signed, *policymodule.Decision) {
+	der, err := decode(challenge)
+	if err != nil {
+		return nil, refused(RuleMalformed, err.Error())
+	}
+	inner, err := cms.Open(der, m.config.Recipients, limits)
+	switch {
+	case errors.Is(err, cms.ErrNotOpened):
+		return nil, refused(RuleNotOpened, "the challenge is sealed for another key, or was changed")
+	case err != nil:
+		return nil, refused(RuleMalformed, err.Error())
+	}
+	signed, err := cms.ReadSigned(inner, limits)
+	if err != nil {
+		return nil, refused(RuleMalformed, err.Error())
+	}
+	return signed, nil
+}
+
+// decode reads base64 of the standard alphabet, with or without line breaks
+// and padding.
+func decode(challenge secret.Text) ([]byte, error) {
+	text := challenge.Reveal()
+	if len(text) > maxChallenge {
+		return nil, errors.New("the challenge is longer than 8 KiB")
+	}
+	der, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(text), "="))
+	if err != nil {
+		return nil, errors.New("the challenge is not base64")
+	}
+	return der, nil
+}
+
+// believe finds the configured signer and checks the signature.
+func (m *Module) believe(signed *cms.Signed) (*Signer, *policymodule.Decision) {
+	now := m.config.Clock()
+	refusal := refused(RuleSigner, "the challenge is signed by none of the configured certificates")
+	for i, s := range m.config.Signers {
+		if !signed.By(s.Certificate) { // two may share a subjectKeyIdentifier
+			continue
+		}
+		if !validAt(s.Certificate, now) {
+			refusal = refused(RuleExpiredBy, "the certificate of signer "+s.Name+" is not valid now")
+			continue
+		}
+		if err := signed.Verify(s.Certificate); err != nil {
+			refusal = refused(RuleSignature, err.Error())
+			continue
+		}
+		return &m.config.Signers[i], nil
+	}
+	return nil, refusal
+}
+
+// checkTimes checks where and when a challenge may be used.
+func (m *Module) checkTimes(c *claims) *policymodule.Decision {
+	now, skew := m.config.Clock(), m.config.ClockSkew
+	life := c.notAfter.Sub(c.notBefore)
+	switch {
+	case c.endpoint != m.config.Endpoint:
+		return refused(RuleEndpoint, "the challenge is for another endpoint")
+	case life <= 0 || life > m.config.MaxLifetime:
+		return refused(RuleLifetime, "the challenge lives "+life.String()+", and may up to "+m.config.MaxLifetime.String())
+	case now.Add(skew).Before(c.notBefore):
+		return refused(RuleNotYetValid, "the challenge is not valid before "+c.notBefore.Format(timeLayout))
+	case !now.Add(-skew).Before(c.notAfter):
+		return refused(RuleExpired, "the challenge was valid until "+c.notAfter.Format(timeLayout))
+	}
+	return nil
+}
+
+// checkRights holds the claims to what their signer may vouch for. Where there
+// is no claim of extended key usages, the request's count.
+func checkRights(rights policymodule.Rights, c *claims, csr *pkcs10.Request) *policymodule.Decision {
+	usages := c.extKeyUsage
+	if usages == nil {
+		usages = csr.ExtKeyUsage
+	}
+	if err := within(rights, c, usages); err != nil {
+		return refused(RuleRights, "the signer may not vouch for this: "+err.Error())
+	}
+	return nil
+}
+
+// within says what of claims is beyond rights. A security identifier needs a
+// right of its own, which the right to any name does not include.
+func within(rights policymodule.Rights, c *claims, usages []asn1.ObjectIdentifier) error {
+	if d := rights.Names.CheckSubject(c.subject); d != nil {
+		return errors.New(d.Detail)
+	}
+	if d := rights.Names.CheckSAN(c.san); d != nil {
+		return errors.New(d.Detail)
+	}
+	for _, sid := range policymodule.SIDs(c.san) {
+		if !rights.Names.AllowsSID(sid) {
+			return errors.New("a security identifier in a subjectAltName is not allowed here")
+		}
+	}
+	if len(rights.ExtKeyUsages) > 0 && !subset(usages, rights.ExtKeyUsages) {
+		return errors.New("an extended key usage is not allowed here")
+	}
+	return nil
+}
+
+func subset(some, all []asn1.ObjectIdentifier) bool {
+	return !slices.ContainsFunc(some, func(oid asn1.ObjectIdentifier) bool {
+		return !slices.ContainsFunc(all, oid.Equal)
+	})
+}
+
+// checkNames compares subject and alternative names.
+func (c *claims) checkNames(csr *pkcs10.Request) *policymodule.Decision {
+	if !sameSubject(c.subject, csr.Subject) {
+		return refused(RuleSubject, "the request's subject is not that of the challenge")
+	}
+	names, err := csr.SubjectAltNames()
+	if err != nil {
+		return refused(RuleSAN, "the request's subjectAltName cannot be read")
+	}
+	if !sameSAN(c.san, names) || csr.RawSAN != nil && len(names.Raw) == 0 {
+		return refused(RuleSAN, "the request's subjectAltName is not that of the challenge")
+	}
+	return nil
+}
+
+// checkUsages wants at least one usage where there is a claim: without one the
+// template would choose, and perhaps more.
+func (c *claims) checkUsages(req policymodule.Request) *policymodule.Decision {
+	asked := req.CSR.KeyUsage
+	if c.keyUsage != 0 && (asked == 0 || asked&^c.keyUsage != 0) {
+		return refused(RuleKeyUsage, "the request's key usage is missing or beyond that of the challenge")
+	}
+	if c.extKeyUsage != nil && (len(req.CSR.ExtKeyUsage) == 0 || !subset(req.CSR.ExtKeyUsage, c.extKeyUsage)) {
+		return refused(RuleExtKeyUsage, "the request's extended key usage is missing or beyond that of the challenge")
+	}
+	if c.template != "" && c.template != req.Template {
+		return refused(RuleTemplate, "the request leads to another template than that of the challenge")
+	}
+	return nil
+}
+
+func (c *claims) checkKey(csr *pkcs10.Request) *policymodule.Decision {
+	kind := ""
+	switch csr.PublicKey.(type) {
+	case *rsa.PublicKey:
+		kind = keyRSA
+	case *ecdsa.PublicKey:
+		kind = keyEC
+	}
+	if c.keyType != "" && c.keyType != kind || csr.KeyBits() < c.minKeyBits {
+		return refused(RuleKey, "the request's key is of another type than that of the challenge, or shorter")
+	}
+	if c.hash != 0 {
+		if digest := csr.DigestAlgorithm(); digest == 0 || digest.Size() < c.hash.Size() {
+			return refused(RuleHash, "the request is signed over a weaker hash than that of the challenge")
+		}
+	}
+	return nil
+}
