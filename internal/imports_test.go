@@ -81,6 +81,7 @@ var importers = map[string]string{
 	"modernc.org/sqlite":                                         "agent/journal/sqlite",
 	"github.com/micromdm/scep":                                   "tests only",
 	"github.com/zmap/zlint":                                      "tests only",
+	"github.com/getkin/kin-openapi":                              "tests only",
 	"github.com/rogpeppe/go-internal":                            "tests only",
 	"github.com/AzureAD/microsoft-authentication-library-for-go": "tests only",
 	"go.uber.org/goleak":                                         "tests only",
