@@ -15,6 +15,7 @@ import (
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/pkcs10"
 	"github.com/certconnector/certconnector/policymodule"
+	"github.com/certconnector/certconnector/scep"
 )
 
 // reportWithin bounds the attempt to tell the cloud while a front end waits.
@@ -146,4 +147,50 @@ func (r *Registration) tellReported(ctx context.Context, e journal.Entry) (told 
 		return false, fmt.Errorf("%w: the certificate is being revoked", policymodule.ErrNotifyRefused)
 	}
 	return false, nil
+}
+
+// Reject records that a certificate which a front end released must be
+// revoked: a second one for one verdict, or one for another key than the
+// request's. Nobody is told of it but the CA and the log.
+func (r *Registration) Reject(ctx context.Context, frontEnd, tenant string, o policymodule.Outcome) error {
+	p, ok := r.endpoints[ReportedName(frontEnd, tenant)]
+	if !ok {
+		return fmt.Errorf("front end %q does not report for tenant %q", frontEnd, tenant)
+	}
+	csr, err := pkcs10.Parse(o.CSR)
+	if err != nil {
+		return fmt.Errorf("reading the reported request: %w", err)
+	}
+	in := p.reported(o, csr)
+	// Its own entry: the transaction's own one may hold the certificate that is
+	// right.
+	in.TransactionID += " (rejected " + serialText(o.Certificate) + ")"
+	in.Notify, in.SealedCSR = false, nil
+	_, owned, err := r.cfg.Journal.Begin(ctx, in)
+	if err != nil {
+		return fmt.Errorf("recording the rejected certificate: %w", err)
+	}
+	if owned == nil {
+		return nil // recorded before
+	}
+	e, err := r.cfg.Journal.Advance(context.WithoutCancel(ctx), owned, journal.Step{
+		To: journal.Failed, Now: in.Now, Certificate: o.Certificate.Raw, Serial: serialText(o.Certificate), Owe: []journal.DebtKind{journal.OweRevocation},
+		Failure: &journal.Failure{
+			Rule: "issued_certificate", FailInfo: int(badRequest), HResult: ca.HResultUnexpected,
+			Text: "the front end released a certificate that it should not have",
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("recording the rejected certificate: %w", err)
+	}
+	r.auditEntry("front end released a certificate that it should not have; it is revoked", verdictRefused, e, evidence{csr: csr})
+	r.cfg.Teller.Wake()
+	return nil
+}
+
+// CheckCSR applies the rules to a request that is carried out elsewhere, by a
+// front end that knows none of them. vouched says that a party compares the
+// names with what it expects.
+func (r Rules) CheckCSR(csr *pkcs10.Request, vouched bool) *policymodule.Decision {
+	return r.check(&scep.Request{CSR: csr}, vouched)
 }

@@ -101,6 +101,27 @@ func TestReportedFailureIsTold(t *testing.T) {
 	})
 }
 
+// A second certificate for one request is revoked; the first stays.
+func TestRejectedCertificateIsRevokedAlone(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		d := newDevice(0, "good")
+		first := w.outcome(d)
+		if told, err := w.report(first); err != nil || !told {
+			t.Fatalf("told %v, %v", told, err)
+		}
+		second := w.outcome(d)
+		second.CSR = first.CSR
+		for range 2 {
+			if err := w.reg.Reject(t.Context(), "ndes", "contoso", second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.later(time.Minute)
+		w.revokedOnly(second)
+		w.told(1, 0)
+	})
+}
+
 func TestReportOfAStrangerIsRefused(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		o := w.outcome(newDevice(0, "good"))

@@ -49,6 +49,8 @@ type world struct {
 	reg      *enroll.Registration
 	journal  *sqlite.Journal
 	audit    *observer.ObservedLogs
+	log      *observer.ObservedLogs
+	setup    func(*enroll.Config) // nil: as it comes
 	stop     func()
 }
 
@@ -79,13 +81,18 @@ func (w *world) start() {
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	audit := zap.New(core)
+	operation, operations := observer.New(zapcore.DebugLevel)
 	var reg *enroll.Registration
 	out := outbox.New(outbox.Config{
 		Journal: j, Sealer: w.sealer, Log: zap.NewNop(), Audit: audit,
 		Modules: map[string]policymodule.Module{"corp": w.cloud, enroll.ReportedName("ndes", "contoso"): w.cloud}, CAs: map[string]ca.Authority{"issuing": w.ca},
 		Changed: func(e journal.Entry) { reg.Published(e) },
 	})
-	reg = enroll.New(enroll.Config{Journal: j, Teller: out, Sealer: w.sealer, Log: zap.NewNop(), Audit: audit})
+	config := enroll.Config{Journal: j, Teller: out, Sealer: w.sealer, Log: zap.New(operation), Audit: audit}
+	if w.setup != nil {
+		w.setup(&config)
+	}
+	reg = enroll.New(config)
 	cfg := w.config
 	cfg.Name, cfg.Tenant, cfg.Module, cfg.CA, cfg.CAName = "corp", "contoso", w.cloud, w.ca, "issuing"
 	p, err := reg.Add(cfg)
@@ -99,7 +106,7 @@ func (w *world) start() {
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = out.Run(ctx) })
 	workers.Go(func() { _ = reg.Settle(ctx) })
-	w.endpoint, w.reg, w.journal, w.audit = p, reg, j, logs
+	w.endpoint, w.reg, w.journal, w.audit, w.log = p, reg, j, logs, operations
 	w.stop = func() {
 		cancel()
 		closing, done := context.WithTimeout(context.Background(), time.Minute)
@@ -319,6 +326,9 @@ type cloud struct {
 	maxLife time.Duration
 	// indifferent: it vouches, but remembers no challenge and wants no news
 	indifferent bool
+	vouches     bool      // for the names, even for a SID
+	made        time.Time // when its challenges were made; zero: it cannot tell
+	broken      bool      // panics
 	asked       int
 	successes   []policymodule.Outcome
 	failures    []policymodule.Outcome
@@ -340,6 +350,8 @@ func (c *cloud) Verify(_ context.Context, req policymodule.Request) (policymodul
 	}
 	challenge := req.CSR.ChallengePassword
 	switch {
+	case c.broken:
+		panic("a bug in the module")
 	case c.down:
 		return policymodule.Decision{}, errors.New("cloud is down")
 	case req.Renewal != nil:
@@ -348,10 +360,11 @@ func (c *cloud) Verify(_ context.Context, req policymodule.Request) (policymodul
 		return policymodule.Refuse("challenge_wrong", policymodule.BadRequest, "wrong challenge"), nil
 	}
 	if c.indifferent {
-		return policymodule.Decision{Granted: true}, nil
+		return policymodule.Decision{Granted: true, VouchedNames: c.vouches}, nil
 	}
 	return policymodule.Decision{
 		Granted: true, Notify: true, ChallengeID: c.sealer.ChallengeID("contoso", challenge), MaxValidity: c.maxLife,
+		VouchedNames: c.vouches, ChallengeMade: c.made,
 	}, nil
 }
 
