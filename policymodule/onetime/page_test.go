@@ -293,6 +293,20 @@ func TestPageAtOnce(t *testing.T) {
 	}
 }
 
+// TestPageOfAKnownCaller has whoever tells callers apart say that one has no
+// right here; the credentials were right, so nothing asks for others.
+func TestPageOfAKnownCaller(t *testing.T) {
+	s := newSite(t, func(_ *onetime.Config, p *onetime.PageConfig) {
+		p.Authenticate = func(*http.Request) (policymodule.Principal, error) {
+			return policymodule.Principal{}, fmt.Errorf("front end: %w", policymodule.ErrNoRight)
+		}
+	})
+	w := s.ask(get("/certsrv/mscep_admin"))
+	if w.Code != http.StatusOK || !strings.Contains(decode(w.Body.Bytes()), "You do not have sufficient permission to enroll with SCEP.") {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
 // TestPageFaults fails before or after the password is made.
 func TestPageFaults(t *testing.T) {
 	noCA := newSite(t, func(c *onetime.Config, p *onetime.PageConfig) {
