@@ -114,7 +114,11 @@ func (c *Client) transport() *http.Transport {
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    c.config.RootCAs,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				return c.config.Certificate()
+				certificate, err := c.config.Certificate()
+				if err == nil && certificate == nil {
+					err = errors.New("there is no client certificate to show")
+				}
+				return certificate, err
 			},
 			VerifyConnection: c.pinned,
 		},
