@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,8 +19,8 @@ import (
 	"github.com/certconnector/certconnector/agent/status"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/crp"
+	"github.com/certconnector/certconnector/crp/crphttp"
 	"github.com/certconnector/certconnector/internal/secret"
-	"github.com/certconnector/certconnector/internal/webserver"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/scep/scephttp"
@@ -52,7 +51,9 @@ type Agent struct {
 	registration *enroll.Registration
 	outbox       *outbox.Outbox
 	handler      *scephttp.Handler
-	status       *status.Status
+	// registrationPoint is what other front ends ask; nil: there are none.
+	registrationPoint *crphttp.Handler
+	status            *status.Status
 }
 
 // New opens everything that needs no network: keys, journal, CAs, policy
@@ -87,11 +88,16 @@ func (a *Agent) build() error {
 	if err != nil {
 		return fmt.Errorf("%w (\"certconnector init\" makes it)", err)
 	}
-	if a.journal, err = sqlite.Open(a.cfg.Journal.SQLite.Path, sqlite.Options{Clock: a.options.Clock}); err != nil {
+	if a.journal, err = sqlite.Open(a.cfg.Journal.SQLite.Path, sqlite.Options{
+		Clock: a.options.Clock, Witness: a.cfg.Journal.SQLite.Witness,
+	}); err != nil {
 		return err
 	}
 	a.down.push("journal", func(context.Context) error { return a.journal.Close() })
 
+	if at := a.journal.RestoredAt(); !at.IsZero() {
+		a.log.Warn("the journal was restored from a backup; challenges that were made before are refused", zap.Time("restored_at", at))
+	}
 	bridges := make(map[string]ca.Authority)
 	for _, c := range a.cfg.CAs {
 		if a.cas[c.Name], err = buildCA(c, a.journal, sealer, a.options.Clock); err != nil {
@@ -110,9 +116,15 @@ func (a *Agent) build() error {
 	}
 	modules := make(map[string]policymodule.Module)
 	for _, e := range a.cfg.Endpoints {
-		if modules[e.Name], err = a.buildModule(e, points); err != nil {
+		if modules[e.Name], err = a.buildModule(e, points, sealer); err != nil {
 			return err
 		}
+	}
+	if err := a.eachReporter(func(f FrontEnd, tenant string) error {
+		modules[enroll.ReportedName(f.Name, tenant)] = points[tenant]
+		return nil
+	}); err != nil {
+		return err
 	}
 
 	a.outbox = outbox.New(outbox.Config{
@@ -121,7 +133,16 @@ func (a *Agent) build() error {
 	})
 	a.registration = enroll.New(enroll.Config{
 		Journal: a.journal, Teller: a.outbox, Sealer: sealer, Clock: a.options.Clock, Log: a.log.Named("enroll"), Audit: a.audit,
+		RestoredAt: a.journal.RestoredAt(), Quarantine: a.cfg.Journal.RestoreQuarantine,
 	})
+	if err := a.eachReporter(func(f FrontEnd, tenant string) error {
+		return a.registration.AddFrontEnd(f.Name, tenant, f.CA, points[tenant])
+	}); err != nil {
+		return err
+	}
+	if err := a.buildRegistrationPoint(points); err != nil {
+		return err
+	}
 	var endpoints []scephttp.Endpoint
 	for _, e := range a.cfg.Endpoints {
 		built, err := a.buildEndpoint(context.Background(), e, modules[e.Name], a.cas[e.CA])
@@ -199,58 +220,4 @@ func watch(ctx context.Context, work chan error) error {
 	case <-ctx.Done():
 		return nil
 	}
-}
-
-// listen opens every listener, so that a taken port is found before anything
-// is served.
-func (a *Agent) listen() ([]*webserver.Server, error) {
-	var servers []*webserver.Server
-	for _, l := range a.cfg.Listeners {
-		cfg := webserver.Config{
-			Address: l.Address, Handler: a.faces(l), Log: a.log.Named("http"), OnStop: a.registration.AnswerNow,
-			HeaderBytes: a.cfg.Limits.HeaderBytes, Connections: a.cfg.Limits.Connections,
-			ReadHeaderTimeout: a.cfg.Limits.ReadHeaderTimeout, ReadTimeout: a.cfg.Limits.ReadTimeout,
-			WriteTimeout: a.cfg.Limits.WriteTimeout, IdleTimeout: a.cfg.Limits.IdleTimeout, Grace: a.cfg.ShutdownGrace,
-		}
-		if !l.PlainHTTP {
-			pair, err := webserver.LoadKeyPair(l.TLS.Certificate, l.TLS.Key)
-			if err != nil {
-				closeAll(servers)
-				return nil, fmt.Errorf("listener %q: %w", l.Name, err)
-			}
-			cfg.GetCertificate = pair.GetCertificate
-		}
-		s, err := webserver.Listen(cfg)
-		if err != nil {
-			closeAll(servers)
-			return nil, fmt.Errorf("listener %q: %w", l.Name, err)
-		}
-		servers = append(servers, s)
-	}
-	return servers, nil
-}
-
-func closeAll(servers []*webserver.Server) {
-	for _, s := range servers {
-		_ = s.Close()
-	}
-}
-
-// faces is what a listener shows. Status pages have fixed paths; every other
-// path is a device's.
-func (a *Agent) faces(l Listener) http.Handler {
-	if !l.Shows(FaceSCEP) {
-		return a.status.Handler()
-	}
-	if !l.Shows(FaceStatus) {
-		return a.handler
-	}
-	health := a.status.Handler()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; !a.handler.Serves(p) && (p == "/livez" || p == "/readyz") {
-			health.ServeHTTP(w, r)
-			return
-		}
-		a.handler.ServeHTTP(w, r)
-	})
 }

@@ -1,7 +1,12 @@
 package agent
 
 import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -10,40 +15,149 @@ import (
 
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/crp"
+	"github.com/certconnector/certconnector/crp/crpclient"
 	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/webserver"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/policymodule"
+	"github.com/certconnector/certconnector/policymodule/onetime"
 	"github.com/certconnector/certconnector/policymodule/static"
+	"github.com/certconnector/certconnector/policymodule/token"
 )
 
 // buildModule is one of the two places that know concrete bridges and modules.
-func (a *Agent) buildModule(e Endpoint, points map[string]*crp.Point) (policymodule.Module, error) {
-	switch {
-	case e.Policy.Intune != nil:
-		return points[e.Policy.Intune.Tenant], nil
-	case e.Policy.Static != nil:
-		challenge, err := e.Policy.Static.Challenge.Read()
-		if err != nil {
-			return nil, fmt.Errorf("endpoint %q: static challenge: %w", e.Name, err)
-		}
-		m, err := static.New(static.Config{
-			Challenge: challenge, AllowStaticChallenge: e.Policy.Static.AllowStaticChallenge,
-			RefuseRenewals: !e.Renewal.WithoutChallenge, Log: a.log.Named("static").With(zap.String("endpoint", e.Name)),
+func (a *Agent) buildModule(e Endpoint, points map[string]*crp.Point, sealer *secret.Sealer) (policymodule.Module, error) {
+	log := a.log.With(zap.String("endpoint", e.Name))
+	var m policymodule.Module
+	var err error
+	switch p := e.Policy; {
+	case p.Intune != nil:
+		m = points[p.Intune.Tenant]
+	case p.RegistrationPoint != nil:
+		m, err = a.buildRemote(p.RegistrationPoint, sealer, log)
+	case p.Onetime != nil:
+		m, err = onetime.New(onetime.Config{
+			Endpoint: e.Name, Ledger: a.journal, Sealer: sealer, Rights: rightsAt(e.Name, a.principals),
+			Lifetime: p.Onetime.Lifetime, Bytes: p.Onetime.Bytes, MaxOutstanding: p.Onetime.MaxOutstanding,
+			AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: log.Named("onetime"),
 		})
-		if err != nil {
-			return nil, fmt.Errorf("endpoint %q: %w", e.Name, err)
-		}
-		return m, nil
+	case p.Token != nil:
+		m, err = a.buildToken(e, sealer, log)
+	case p.Static != nil:
+		m, err = buildStatic(e, log)
+	default:
+		err = errors.New("no policy is configured")
 	}
-	return nil, fmt.Errorf("endpoint %q has no policy", e.Name)
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %q: %w", e.Name, err)
+	}
+	if c, ok := m.(policymodule.Challenger); ok && e.Policy.makesChallenges() {
+		a.challengers[e.Name] = c
+	}
+	return m, nil
+}
+
+func buildStatic(e Endpoint, log *zap.Logger) (policymodule.Module, error) {
+	challenge, err := e.Policy.Static.Challenge.Read()
+	if err != nil {
+		return nil, fmt.Errorf("static challenge: %w", err)
+	}
+	return static.New(static.Config{
+		Challenge: challenge, AllowStaticChallenge: e.Policy.Static.AllowStaticChallenge,
+		RefuseRenewals: !e.Renewal.WithoutChallenge, Log: log.Named("static"),
+	})
+}
+
+// buildRemote asks the registration point of another certconnector.
+func (a *Agent) buildRemote(p *RemotePolicy, sealer *secret.Sealer, log *zap.Logger) (policymodule.Module, error) {
+	if err := (&KeyPair{Certificate: p.Certificate, Key: p.Key}).private(); err != nil {
+		return nil, err
+	}
+	pair, err := webserver.LoadKeyPair(p.Certificate, p.Key)
+	if err != nil {
+		return nil, err
+	}
+	cfg := crpclient.Config{
+		URL: p.URL, Tenant: p.Tenant, Sealer: sealer, Timeout: p.Timeout, UserAgent: "certconnector/" + a.options.Version,
+		Certificate: func() (*tls.Certificate, error) { return pair.GetCertificate(nil) },
+		Clock:       a.options.Clock, Log: log.Named("registration_point"),
+	}
+	if p.CAFile != "" {
+		if cfg.RootCAs, err = roots(p.CAFile); err != nil {
+			return nil, err
+		}
+	}
+	client, err := crpclient.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.down.push("registration point client", func(context.Context) error { client.Close(); return nil })
+	return client, nil
+}
+
+// signerHere is the party that signs the challenges made here.
+const signerHere = "here"
+
+// buildToken collects whose challenges an endpoint believes. What is signed
+// here may say what the endpoint allows; principals are bound before.
+func (a *Agent) buildToken(e Endpoint, sealer *secret.Sealer, log *zap.Logger) (policymodule.Module, error) {
+	p := e.Policy.Token
+	cfg := token.Config{
+		Endpoint: e.Name, Sealer: sealer, MaxLifetime: p.Lifetime, Rights: rightsAt(e.Name, a.principals),
+		AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: log.Named("token"),
+	}
+	for _, r := range p.Recipients {
+		pair, err := loadPair(r)
+		if err != nil {
+			return nil, err
+		}
+		decrypter, ok := pair.Key.(crypto.Decrypter)
+		if !ok {
+			return nil, fmt.Errorf("key %q cannot decrypt; challenges are sealed to an RSA key", r.Key)
+		}
+		cfg.Recipients = append(cfg.Recipients, token.Recipient{Certificate: pair.Certificate, Key: decrypter})
+	}
+	if p.Signing != nil {
+		pair, err := loadPair(*p.Signing)
+		if err != nil {
+			return nil, err
+		}
+		n, err := names(e.Allow.Subject, e.Allow.SAN)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Signers = append(cfg.Signers, token.Signer{
+			Name: signerHere, Certificate: pair.Certificate, Mint: pair.Key,
+			Rights: policymodule.Rights{Names: n},
+		})
+	}
+	for _, s := range p.Trusted {
+		certs, err := embedded.LoadChain(s.Certificate)
+		if err != nil {
+			return nil, err
+		}
+		n, err := names(s.Subject, s.SAN)
+		if err != nil {
+			return nil, err
+		}
+		for _, cert := range certs { // two while one replaces the other
+			cfg.Signers = append(cfg.Signers, token.Signer{
+				Name: s.Name, Certificate: cert, Rights: policymodule.Rights{Names: n, ExtKeyUsages: extKeyUsages(s.EKU)},
+			})
+		}
+	}
+	return token.New(cfg)
 }
 
 // tenant returns the name of the tenant that vouches at an endpoint, or "".
 func (e Endpoint) tenant() string {
-	if e.Policy.Intune == nil {
-		return ""
+	switch {
+	case e.Policy.Intune != nil:
+		return e.Policy.Intune.Tenant
+	case e.Policy.RegistrationPoint != nil:
+		return cmp.Or(e.Policy.RegistrationPoint.Tenant, "registration_point")
 	}
-	return e.Policy.Intune.Tenant
+	return ""
 }
 
 // buildTenant builds a tenant's client and its registration point.
@@ -105,6 +219,25 @@ func (p *Proxy) load() (intune.Proxy, error) {
 	var err error
 	out.Password, err = p.Password.Read()
 	return out, err
+}
+
+// roots reads the only certificates that a neighbour's may chain to.
+func roots(path string) (*x509.CertPool, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading roots: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%q holds no certificate in PEM form", path)
+	}
+	return pool, nil
+}
+
+// private refuses a key that other accounts may read.
+func (p *KeyPair) private() error {
+	_, err := embedded.LoadKey(p.Key)
+	return err
 }
 
 // extraRoots adds a file's certificates to the system's roots; nil means the

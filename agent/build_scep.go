@@ -20,22 +20,29 @@ func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodu
 	if err != nil {
 		return scephttp.Endpoint{}, fmt.Errorf("endpoint %q: %w", e.Name, err)
 	}
+	rules, err := e.rules()
+	if err != nil {
+		return scephttp.Endpoint{}, fmt.Errorf("endpoint %q: %w", e.Name, err)
+	}
 	enroller, err := a.registration.Add(enroll.EndpointConfig{
 		Name: e.Name, Tenant: e.tenant(), Module: module, CA: issuer.Authority, CAName: e.CA,
-		Templates: e.Templates.purposes(), Rules: e.rules(),
+		Templates: e.Templates.purposes(), Rules: rules,
 		AnswerWithin: e.AnswerWithin, WithholdFor: e.WithholdFor, ReplayWindow: e.ReplayWindow, ParkedFor: e.PendingFor,
 		SameStore: issuer.sameStore,
 	})
 	if err != nil {
 		return scephttp.Endpoint{}, err
 	}
-	bare := scephttp.Page
-	if e.Policy.Intune != nil {
+	bare, admin := scephttp.Page, ""
+	if e.Policy.Vouched() {
 		bare = scephttp.Forbidden // the documented sign of health with Intune's policy module
+	}
+	if e.Policy.Onetime != nil {
+		admin = e.Policy.Onetime.AdminPath
 	}
 	return scephttp.Endpoint{
 		Name: e.Name, Path: e.Path, Enroller: enroller, RA: func() *scep.RA { return ra }, Algorithms: algorithms,
-		BareGET: bare, NDESCompatible: strings.HasPrefix(strings.ToLower(e.Path), "/certsrv/mscep"),
+		BareGET: bare, AdminPath: admin, NDESCompatible: strings.HasPrefix(strings.ToLower(e.Path), "/certsrv/mscep"),
 	}, nil
 }
 
@@ -51,13 +58,14 @@ func (t Templates) purposes() enroll.Templates {
 	return out
 }
 
-func (e Endpoint) rules() enroll.Rules {
+func (e Endpoint) rules() (enroll.Rules, error) {
+	allowed, err := e.allowed()
 	return enroll.Rules{
-		MinRSABits: e.Allow.MinRSABits, MaxRSABits: e.Allow.MaxRSABits, MaxValidity: e.Allow.MaxValidity,
+		MinRSABits: e.Allow.MinRSABits, MaxRSABits: e.Allow.MaxRSABits, MaxValidity: e.Allow.MaxValidity, Names: allowed,
 		LegacySHA1: e.Algorithms.LegacySHA1, ExtKeyUsages: extKeyUsages(e.Allow.EKU),
 		StripSID: e.SID.Extension == "strip", RefuseSIDURI: e.SID.URI == "refuse",
 		RenewalWithoutChallenge: e.Renewal.WithoutChallenge, RenewalNewKey: !e.Renewal.AllowSameKey, RenewalGrace: e.Renewal.Grace,
-	}
+	}, err
 }
 
 func buildRA(ctx context.Context, e Endpoint, issuer authority) (*scep.RA, error) {

@@ -56,7 +56,9 @@ func (c *Config) principals() (map[string]policymodule.Principal, error) {
 		if err != nil {
 			return nil, err
 		}
-		local.Rights[e.Name] = policymodule.Rights{Names: n, ExtKeyUsages: extKeyUsages(e.Allow.EKU)}
+		// No usages: those of the endpoint hold for every request anyway, and a
+		// challenge that names some is refused to a device that asks for none.
+		local.Rights[e.Name] = policymodule.Rights{Names: n}
 	}
 	list[operator] = local
 	for _, p := range c.Principals {
@@ -143,5 +145,12 @@ func (a *Agent) Trace(ctx context.Context, transactionID string) ([]control.Trac
 		}
 		events = append(events, event)
 	}
+	for _, r := range a.registration.Recent(transactionID) {
+		events = append(events, control.TraceEvent{
+			At: r.Time, Endpoint: r.Endpoint, TransactionID: r.TransactionID, Source: r.Source, Subject: r.Subject,
+			State: "refused", Rule: r.Rule, FailInfo: r.FailInfo.String(), Detail: r.Detail,
+		})
+	}
+	slices.SortStableFunc(events, func(x, y control.TraceEvent) int { return y.At.Compare(x.At) })
 	return events, nil
 }

@@ -33,8 +33,8 @@ func (c *Config) Validate() error {
 	if c.Journal.SQLite == nil {
 		m.Add("journal", "names no kind; use sqlite: {}")
 	}
-	if c.Journal.RestoreQuarantine < 0 {
-		m.Add("journal.restore_quarantine", "must not be negative")
+	if c.Journal.RestoreQuarantine <= 0 {
+		m.Add("journal.restore_quarantine", "must be longer than 0s")
 	}
 	c.Limits.validate(&m)
 	c.Log.validate(&m)

@@ -39,6 +39,9 @@ func (p Policy) validate(at string, m *mistakes) {
 
 func (p *OnetimePolicy) validate(at string, m *mistakes) {
 	between(m, at+".lifetime", p.Lifetime, time.Minute, 24*time.Hour)
+	if p.Lifetime%time.Minute != 0 {
+		m.Add(at+".lifetime", "%s is not whole minutes, which is what the page says", p.Lifetime)
+	}
 	if p.Bytes < 8 || p.Bytes > 32 {
 		m.Add(at+".bytes", "%d is not between 8 and 32", p.Bytes)
 	}

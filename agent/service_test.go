@@ -36,6 +36,8 @@ type service struct {
 	cfg  agent.Config
 	url  string
 	stop func() error
+
+	running *agent.Agent
 }
 
 // install makes a first run's folder for a plain listener on loopback.
@@ -73,6 +75,7 @@ func (s *service) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.running = a
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
