@@ -22,14 +22,16 @@ func mustDER(t *testing.T, v any) []byte {
 	return der
 }
 
+func ext(t *testing.T, id asn1.ObjectIdentifier, v any) []pkix.Extension {
+	t.Helper()
+	return []pkix.Extension{{Id: id, Value: mustDER(t, v)}}
+}
+
 func oid(parts ...int) asn1.ObjectIdentifier { return parts }
 
 // TestOwnRulesHoldWhoeverVouches has one row a rule: the cloud said yes, the
 // registration authority says no, and the cloud is owed the failure.
 func TestOwnRulesHoldWhoeverVouches(t *testing.T) {
-	ext := func(t *testing.T, id asn1.ObjectIdentifier, v any) []pkix.Extension {
-		return []pkix.Extension{{Id: id, Value: mustDER(t, v)}}
-	}
 	sidURI := "tag:microsoft.com,2022-09-14:sid:S-1-5-21-1111111111-2222222222-3333333333-1001"
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, d *device)
