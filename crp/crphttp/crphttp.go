@@ -9,6 +9,7 @@ package crphttp
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -40,6 +41,12 @@ type FrontEnd struct {
 	// to Config.Reporter.
 	ReleasesItself bool
 
+	// Issuers returns the CA certificates of which one has signed whatever the
+	// front end reports. Set it where certificates are revoked for a front end:
+	// revocation goes by serial number, and a report must not revoke what
+	// another made. nil: not checked.
+	Issuers func(context.Context) ([]*x509.Certificate, error)
+
 	// LegacySHA1 lets requests pass that are signed over SHA-1.
 	LegacySHA1 bool
 
@@ -61,8 +68,8 @@ type Reporter interface {
 }
 
 // Rejecter is a Reporter that can also have a certificate revoked that should
-// never have been released: a second one for one verdict, or one for another
-// key than the request's.
+// never have been released: a second one for one verdict. It has the request's
+// key, and is signed by one of FrontEnd.Issuers.
 type Rejecter interface {
 	// Reject records durably that the certificate of an outcome must be
 	// revoked. It may be called again for one certificate.

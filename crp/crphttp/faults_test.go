@@ -2,8 +2,11 @@ package crphttp_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/crp/crphttp"
+	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
@@ -234,22 +238,55 @@ func TestFrontEndThatReleasesItself(t *testing.T) {
 	}
 }
 
-// A second certificate that NDES released, or one for another key, is revoked
-// and never told.
+// A second certificate that NDES released is revoked and never told. One for
+// another key, or of another CA, is neither: it may be another device's.
 func TestReleasedThoughItMustNot(t *testing.T) {
-	s := newStand(t)
+	var down error
+	s := newStand(t, func(c *crphttp.Config) {
+		c.FrontEnds[1].Issuers = func(context.Context) ([]*x509.Certificate, error) {
+			return []*x509.Certificate{authority(t)}, down
+		}
+	})
 	s.want(t, "verify", s.as("ndes", crphttp.VerifyPath, question(t, s.request)), 201, "granted")
 	first, second := issued(t, s.request, 1), issued(t, s.request, 2)
-	foreign := first
-	foreign.Certificate = authority(t)
-	s.want(t, "another key", s.as("ndes", crphttp.NotifyPath, body(t, notifyMembers(foreign))), 409, "certificate_not_of_request")
+	otherKey, otherCA := first, first
+	otherKey.Certificate, otherCA.Certificate = authority(t), selfIssued(t, s.request)
+	refused := func() {
+		t.Helper()
+		for name, o := range map[string]policymodule.Outcome{"another key": otherKey, "another CA": otherCA} {
+			s.want(t, name, s.as("ndes", crphttp.NotifyPath, body(t, notifyMembers(o))), 409, "certificate_not_of_request")
+			if s.reporter.rejected[thumbprint(o)] != 0 || s.reporter.reports[thumbprint(o)] != 0 {
+				t.Errorf("%s: rejected or reported", name)
+			}
+		}
+	}
+	refused()
+	down = errors.New("the CA is down")
+	s.want(t, "CA down", s.as("ndes", crphttp.NotifyPath, body(t, notifyMembers(first))), 503, "could_not_tell")
+	down = nil
 	s.want(t, "first", s.as("ndes", crphttp.NotifyPath, body(t, notifyMembers(first))), 204, "")
 	for range 2 {
 		s.want(t, "second", s.as("ndes", crphttp.NotifyPath, body(t, notifyMembers(second))), 409, "outcome_differs")
 	}
-	if s.reporter.rejected[thumbprint(second)] != 2 || s.reporter.rejected[thumbprint(foreign)] != 1 || s.reporter.rejected[thumbprint(first)] != 0 || s.reporter.reports[thumbprint(second)] != 0 {
+	if s.reporter.rejected[thumbprint(second)] != 2 || s.reporter.rejected[thumbprint(first)] != 0 || s.reporter.reports[thumbprint(second)] != 0 {
 		t.Errorf("rejected %v, reports %v", s.reporter.rejected, s.reporter.reports)
 	}
+	refused()
+}
+
+// selfIssued has the request's key, and a serial number that its maker chose.
+func selfIssued(t *testing.T, r policymodule.Request) *x509.Certificate {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: authority(t).Subject, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, r.CSR.PublicKey, testkeys.RSA2048(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }
 
 func TestNewRefusesNonsense(t *testing.T) {

@@ -3,13 +3,16 @@ package crphttp
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/policymodule"
 )
@@ -47,15 +50,16 @@ func (x *exchange) notify(body []byte) *problem {
 	}
 
 	// 2 Does it fit the grant, and what was told before?
-	switch {
-	case verdict.Outcome == settled.outcome && verdict.Thumbprint == settled.thumbprint:
+	if verdict.Outcome == settled.outcome && verdict.Thumbprint == settled.thumbprint {
 		x.taken(settled, "again")
 		x.respond(http.StatusNoContent, "", nil)
 		return nil
-	case verdict.Outcome != "":
-		return x.alarm(ctx, n, RuleOutcomeDiffers, policymodule.ErrOutcomeDiffers)
-	case n.outcome.Certificate != nil && sha256.Sum256(n.outcome.Certificate.RawSubjectPublicKeyInfo) != verdict.CSRKey:
-		return x.alarm(ctx, n, RuleCertificate, errors.New("the certificate has another key than the request"))
+	}
+	if p := x.fits(ctx, n, verdict); p != nil {
+		return p
+	}
+	if verdict.Outcome != "" {
+		return x.differs(ctx, n, policymodule.ErrOutcomeDiffers)
 	}
 
 	// 3 Tell, and record that it was told.
@@ -102,7 +106,7 @@ func (x *exchange) tell(ctx context.Context, module policymodule.Module, n repor
 	failpoint.Hit("crphttp.notified")
 	final := errors.Is(err, policymodule.ErrNotifyRefused)
 	if err != nil && !final {
-		x.log.Warn("outcome not told yet", zap.Int("intune_event", eventNotifyFailed), zap.String("outcome", s.outcome), zap.Error(err))
+		x.log.Warn("outcome not told yet", eventid.NotifyFailed.Field(), zap.String("outcome", s.outcome), zap.Error(err))
 		return x.later(RuleCouldNotTell, "the outcome could not be told; come again", err)
 	}
 	if final {
@@ -116,7 +120,7 @@ func (x *exchange) tell(ctx context.Context, module policymodule.Module, n repor
 		x.audit("registration point outcome refused", zap.String("outcome", n.kind), zap.String("rule", string(RuleNotifyRefused)))
 		return &problem{status: http.StatusConflict, rule: RuleNotifyRefused, detail: "the outcome was refused for good; the certificate must not be used", cause: err}
 	case differs != nil:
-		return x.alarm(ctx, n, RuleOutcomeDiffers, differs)
+		return x.differs(ctx, n, differs)
 	}
 	x.taken(s, map[bool]string{true: "told", false: "recorded"}[status == http.StatusNoContent])
 	x.respond(status, "", nil)
@@ -141,24 +145,54 @@ func (x *exchange) taken(s settlement, how string) {
 	if s.outcome == policymodule.OutcomeIssued {
 		fields = append(fields, zap.String("certificate_sha256", hex.EncodeToString(s.thumbprint[:])))
 	}
-	x.log.Info("outcome taken", append(fields, zap.Int("intune_event", eventNotified))...)
+	x.log.Info("outcome taken", append(fields, eventid.Notified.Field())...)
 	x.audit("registration point outcome", fields...)
 }
 
-// alarm refuses an outcome that should not exist. A certificate that is in a
-// device's hands already has to be revoked.
-func (x *exchange) alarm(ctx context.Context, n report, rule policymodule.Reason, why error) *problem {
-	fields := []zap.Field{zap.String("rule", string(rule)), zap.String("outcome", n.kind)}
-	if cert := n.outcome.Certificate; cert != nil {
-		fields = append(fields, zap.String("serial", cert.SerialNumber.Text(16)), zap.String("issuing_ca", n.outcome.IssuingCA))
+// fits wants a certificate to be what this front end's CA made of the request.
+// Any other is refused, and never revoked: a front end that went wrong could
+// have the certificates of others revoked.
+func (x *exchange) fits(ctx context.Context, n report, verdict policymodule.Verdict) *problem {
+	cert := n.outcome.Certificate
+	if cert == nil {
+		return nil
 	}
-	x.log.Error("a front end reports an outcome that must not be: see that the certificate is revoked", append(fields, zap.Error(why))...)
-	x.audit("registration point outcome refused", fields...)
+	if sha256.Sum256(cert.RawSubjectPublicKeyInfo) != verdict.CSRKey {
+		return x.alarm(n, RuleCertificate, errors.New("the certificate has another key than the request"))
+	}
+	if x.frontEnd.Issuers == nil {
+		return nil
+	}
+	issuers, err := x.frontEnd.Issuers(ctx)
+	if err != nil {
+		return x.later(RuleCouldNotTell, "the CA could not be asked for its certificate; come again", fmt.Errorf("asking for the CA's certificate: %w", err))
+	}
+	if !slices.ContainsFunc(issuers, func(issuer *x509.Certificate) bool { return cert.CheckSignatureFrom(issuer) == nil }) {
+		return x.alarm(n, RuleCertificate, errors.New("the certificate is not signed by the CA that revokes for this front end"))
+	}
+	return nil
+}
+
+// differs refuses a second outcome. A certificate that is in a device's hands
+// already has to be revoked.
+func (x *exchange) differs(ctx context.Context, n report, why error) *problem {
+	p := x.alarm(n, RuleOutcomeDiffers, why)
 	rejecter, can := x.config.Reporter.(Rejecter)
 	if can && x.frontEnd.ReleasesItself && n.outcome.Certificate != nil {
 		if err := rejecter.Reject(ctx, x.frontEnd.Name, x.tenant, n.outcome); err != nil {
 			return x.later(RuleCouldNotTell, "the revocation could not be recorded; come again", err)
 		}
 	}
+	return p
+}
+
+// alarm refuses an outcome that should not exist.
+func (x *exchange) alarm(n report, rule policymodule.Reason, why error) *problem {
+	fields := []zap.Field{zap.String("rule", string(rule)), zap.String("outcome", n.kind)}
+	if cert := n.outcome.Certificate; cert != nil {
+		fields = append(fields, zap.String("serial", cert.SerialNumber.Text(16)), zap.String("issuing_ca", n.outcome.IssuingCA))
+	}
+	x.log.Error("a front end reports an outcome that must not be: see that its certificate is revoked", append(fields, zap.Error(why))...)
+	x.audit("registration point outcome refused", fields...)
 	return &problem{status: http.StatusConflict, rule: rule, detail: "the certificate must not be used", fault: true, cause: why}
 }

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/pkcs10"
 	"github.com/certconnector/certconnector/policymodule"
@@ -24,15 +25,6 @@ const (
 	RuleKeyProof         policymodule.Reason = "key_proof"
 	RuleDigest           policymodule.Reason = "csr_digest"
 	RuleChallengeUsed    policymodule.Reason = "challenge_used"
-)
-
-// The numbers of Microsoft's certificate connector for the same events.
-const (
-	eventReceived     = 4003
-	eventVerified     = 4004
-	eventNotVerified  = 4005
-	eventNotified     = 4008
-	eventNotifyFailed = 4009
 )
 
 // granted and refused are the bodies of status 201. They are flat and begin
@@ -72,7 +64,7 @@ func (x *exchange) verify(body []byte) *problem {
 	}
 	key := policymodule.VerdictKey{Caller: x.frontEnd.Name, Tenant: x.tenant, TransactionID: q.transaction, CSRDigest: sha256.Sum256(q.csr)}
 	x.about(key, q.endpoint)
-	x.log.Info("registration point asked", zap.Int("intune_event", eventReceived), zap.String("template", q.template))
+	x.log.Info("registration point asked", eventid.RequestReceived.Field(), zap.String("template", q.template))
 	csr, refusal := x.readRequest(q.csr)
 	if refusal != nil {
 		x.decided(*refusal)
@@ -175,7 +167,7 @@ func (x *exchange) decided(d policymodule.Decision) {
 		fields = append(fields, zap.String("challenge_id", hex.EncodeToString([]byte(d.ChallengeID[:min(8, len(d.ChallengeID))]))))
 	}
 	if d.Granted {
-		x.log.Info("registration point granted", zap.Int("intune_event", eventVerified))
+		x.log.Info("registration point granted", eventid.Verified.Field())
 		x.audit("registration point decided", fields...)
 		answer := granted{
 			Verdict: "granted", Notify: d.Notify, NamesVouched: d.VouchedNames, ReleasesItself: x.frontEnd.ReleasesItself,
@@ -187,7 +179,7 @@ func (x *exchange) decided(d policymodule.Decision) {
 		x.send(http.StatusCreated, jsonType, answer)
 		return
 	}
-	x.log.Info("registration point refused", zap.Int("intune_event", eventNotVerified), zap.String("rule", string(d.Rule)), zap.String("detail", d.Detail))
+	x.log.Info("registration point refused", eventid.VerifyFailed.Field(), zap.String("rule", string(d.Rule)), zap.String("detail", d.Detail))
 	x.audit("registration point decided", append(fields, zap.String("rule", string(d.Rule)))...)
 	x.send(http.StatusCreated, jsonType, refused{
 		Verdict: "refused", Rule: d.Rule, FailInfo: int(d.FailInfo), FailInfoName: failInfoNames[d.FailInfo], Detail: cut(d.Detail, 512),
