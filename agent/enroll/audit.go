@@ -117,6 +117,7 @@ func refusalEvents(in journal.Intent, rule policymodule.Reason, vouching bool) [
 	switch {
 	case isRenewal(in):
 		event = eventid.RenewalFailed
+	case rule == RuleSubject, rule == RuleSAN, rule == RuleExtKeyUsage:
 	case vouching, rule == RuleChallengeUsed, rule == RuleRestored:
 		event = eventid.ChallengeRefused
 	}

@@ -82,6 +82,11 @@ func TestWhatSpendsAChallenge(t *testing.T) {
 		"refused by a rule after the grant": {
 			func(w *world) { w.cloud.set(func(c *cloud) { c.made = time.Now().Add(-2 * time.Hour) }) },
 			func(w *world) { w.cloud.set(func(c *cloud) { c.made = time.Now() }) }, scep.Failure, scep.Failure},
+		"refused by a rule where nobody is told": {
+			func(w *world) {
+				w.cloud.set(func(c *cloud) { c.uninformed, c.made = true, time.Now().Add(-2*time.Hour) })
+			},
+			func(w *world) { w.cloud.set(func(c *cloud) { c.made = time.Now() }) }, scep.Success, 0},
 		"CA down": {
 			func(w *world) { w.core.set(func(f *fakeCA) { f.down = true }) },
 			func(w *world) { w.core.set(func(f *fakeCA) { f.down = false }) }, scep.Failure, scep.Success},

@@ -147,8 +147,8 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 		own = p.Rules.check(req, decision.VouchedNames)
 	}
 	if own != nil {
-		if !in.Notify && in.ChallengeID == "" {
-			return p.refuse(ctx, req, in, *own, false), nil // nobody is owed anything, nothing was spent
+		if !in.Notify {
+			return p.refuse(ctx, req, in, *own, false), nil // nobody is owed anything, nothing is spent
 		}
 		return p.recordRefusal(ctx, req, in, *own)
 	}

@@ -330,6 +330,7 @@ type cloud struct {
 	made        time.Time // when its challenges were made; zero: it cannot tell
 	broken      bool      // panics
 	strict      bool      // refuses every challenge
+	uninformed  bool      // its challenges are spent, and it wants no news
 	asked       int
 	successes   []policymodule.Outcome
 	failures    []policymodule.Outcome
@@ -364,7 +365,7 @@ func (c *cloud) Verify(_ context.Context, req policymodule.Request) (policymodul
 		return policymodule.Decision{Granted: true, VouchedNames: c.vouches}, nil
 	}
 	return policymodule.Decision{
-		Granted: true, Notify: true, ChallengeID: c.sealer.ChallengeID("contoso", challenge), MaxValidity: c.maxLife,
+		Granted: true, Notify: !c.uninformed, ChallengeID: c.sealer.ChallengeID("contoso", challenge), MaxValidity: c.maxLife,
 		VouchedNames: c.vouches, ChallengeMade: c.made,
 	}, nil
 }
