@@ -32,7 +32,7 @@ var ciphers = map[string]algorithm{
 	"aes256": {"AES-256", Kept, "", followsRequest},
 }
 
-const followsRequest = "nothing to set: a reply uses what the request used, and the capabilities name the strong ones first"
+const followsRequest = "nothing to set: a reply uses what the request used"
 
 // aliases are other spellings, object identifiers among them.
 var aliases = map[string]string{

@@ -134,8 +134,8 @@ const moduleDecides = "of NDES' own one-time passwords, which this endpoint does
 
 // names reports what no value of NDES limits.
 func (im *importer) names() {
-	im.add(Finding{Kind: Manual, Value: "(names)", Was: "any", Became: "allow.subject, allow.san",
-		Why: "NDES lets whoever has a password ask for any name; say which names this endpoint may give", NeedsPerson: true})
+	im.add(Finding{Kind: Manual, Value: "(names)", Was: "any", Became: "allow.subject, allow.san, allow.eku",
+		Why: "NDES lets whoever has a password ask for any name; say which names and usages this endpoint may give", NeedsPerson: true})
 }
 
 func (im *importer) enforce() {
@@ -170,7 +170,7 @@ func (im *importer) passwordLength() {
 	switch {
 	case !ok:
 	case n < 16:
-		im.say(Changed, s, "policy.onetime.bytes: 16", "fewer than 128 bits can be guessed; passwords have 32 characters then, which MDM servers take as they come")
+		im.say(Changed, s, "policy.onetime.bytes: 16", "128 bits, as every challenge here; passwords have 32 characters then, which some MDM servers want to be told")
 	case n > maxBytes:
 		im.e.bytes = maxBytes
 		im.say(Changed, s, "policy.onetime.bytes: "+strconv.Itoa(maxBytes), "more gains nothing, and devices cut long passwords")
