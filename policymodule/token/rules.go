@@ -4,13 +4,14 @@ import "github.com/certconnector/certconnector/policymodule"
 
 // Rules of this module. The device is told badRequest, whichever it was.
 const (
-	RuleMissing   policymodule.Reason = "token_missing"        // no challenge, and no renewal that is allowed
-	RuleMalformed policymodule.Reason = "token_malformed"      // not base64, too long, or no message of the format
-	RuleNotOpened policymodule.Reason = "token_not_opened"     // sealed for another key, or changed
-	RuleSigner    policymodule.Reason = "token_signer_unknown" // signed by none of the configured certificates
-	RuleExpiredBy policymodule.Reason = "token_signer_expired" // the signer's certificate is not valid now
-	RuleSignature policymodule.Reason = "token_signature"      // the signature is wrong or its algorithm too weak
-	RuleClaims    policymodule.Reason = "token_claims"         // the claims cannot be read, or are no challenge's
+	RuleMissing   policymodule.Reason = "token_missing"         // no challenge, and no certificate of ours that vouches
+	RuleRenewal   policymodule.Reason = "token_renewal_refused" // a renewal without a challenge where that is off
+	RuleMalformed policymodule.Reason = "token_malformed"       // not base64, too long, or no message of the format
+	RuleNotOpened policymodule.Reason = "token_not_opened"      // sealed for another key, or changed
+	RuleSigner    policymodule.Reason = "token_signer_unknown"  // signed by none of the configured certificates
+	RuleExpiredBy policymodule.Reason = "token_signer_expired"  // the signer's certificate is not valid now
+	RuleSignature policymodule.Reason = "token_signature"       // the signature is wrong or its algorithm too weak
+	RuleClaims    policymodule.Reason = "token_claims"          // the claims cannot be read, or are no challenge's
 
 	RuleEndpoint    policymodule.Reason = "token_endpoint"      // made for another endpoint
 	RuleLifetime    policymodule.Reason = "token_lifetime"      // lives longer than allowed

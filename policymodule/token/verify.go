@@ -26,10 +26,11 @@ var limits = cms.Limits{Bytes: maxChallenge}
 // with the request. Every refusal is badRequest: the rule is for our log.
 func (m *Module) Verify(_ context.Context, req policymodule.Request) (policymodule.Decision, error) {
 	if req.CSR == nil || req.CSR.ChallengePassword == "" {
-		if req.CSR != nil && req.Renewal != nil && m.config.AllowRenewals {
-			return policymodule.Decision{Granted: true}, nil
-		}
-		return refuse(RuleMissing, "the request has no challenge, and renewals without one are not allowed here or it is none"), nil
+		return m.withoutChallenge(req), nil
+	}
+	usages, err := usagesOf(req.CSR)
+	if err != nil {
+		return refuse(RuleExtKeyUsage, err.Error()), nil
 	}
 	signed, refusal := m.open(req.CSR.ChallengePassword)
 	if refusal != nil {
@@ -45,9 +46,9 @@ func (m *Module) Verify(_ context.Context, req policymodule.Request) (policymodu
 	}
 	for _, check := range []func() *policymodule.Decision{
 		func() *policymodule.Decision { return m.checkTimes(c) },
-		func() *policymodule.Decision { return checkRights(signer.Rights, c, req.CSR) },
+		func() *policymodule.Decision { return checkRights(signer.Rights, c, usages) },
 		func() *policymodule.Decision { return c.checkNames(req.CSR) },
-		func() *policymodule.Decision { return c.checkUsages(req) },
+		func() *policymodule.Decision { return c.checkUsages(req, usages) },
 		func() *policymodule.Decision { return c.checkKey(req.CSR) },
 	} {
 		if d := check(); d != nil {
@@ -61,6 +62,29 @@ func (m *Module) Verify(_ context.Context, req policymodule.Request) (policymodu
 		MaxValidity:   c.maxValidity,
 		VouchedNames:  true,
 	}, nil
+}
+
+// withoutChallenge decides about a request that carries none. A renewal's
+// names are held to those of its old certificate elsewhere.
+func (m *Module) withoutChallenge(req policymodule.Request) policymodule.Decision {
+	switch {
+	case req.CSR == nil || req.Renewal == nil:
+		return refuse(RuleMissing, "the request has no challenge")
+	case !m.config.AllowRenewals:
+		return refuse(RuleRenewal, "renewals without a challenge are not allowed here")
+	}
+	return policymodule.Decision{Granted: true}
+}
+
+// usagesOf are the extended key usages that a request asks for. Windows takes
+// Microsoft's application policies for such, and a CA may copy them from a
+// request: they count too.
+func usagesOf(csr *pkcs10.Request) ([]asn1.ObjectIdentifier, error) {
+	policies, err := csr.ApplicationPolicies()
+	if err != nil {
+		return nil, errors.New("the request's application policies cannot be read")
+	}
+	return slices.Concat(csr.ExtKeyUsage, policies), nil
 }
 
 // id is the digest under which a challenge is remembered: by its claim, so
@@ -147,14 +171,18 @@ func (m *Module) checkTimes(c *claims) *policymodule.Decision {
 }
 
 // checkRights holds the claims to what their signer may vouch for. Where there
-// is no claim of extended key usages, the request's count.
-func checkRights(rights policymodule.Rights, c *claims, csr *pkcs10.Request) *policymodule.Decision {
+// is no claim of extended key usages, the request's count; and where it names
+// none, the template would choose, and perhaps beyond the rights.
+func checkRights(rights policymodule.Rights, c *claims, asked []asn1.ObjectIdentifier) *policymodule.Decision {
 	usages := c.extKeyUsage
 	if usages == nil {
-		usages = csr.ExtKeyUsage
+		usages = asked
 	}
 	if err := within(rights, c, usages); err != nil {
 		return refused(RuleRights, "the signer may not vouch for this: "+err.Error())
+	}
+	if len(rights.ExtKeyUsages) > 0 && len(usages) == 0 {
+		return refused(RuleRights, "the signer may vouch for some extended key usages only, and neither challenge nor request names one")
 	}
 	return nil
 }
@@ -202,12 +230,12 @@ func (c *claims) checkNames(csr *pkcs10.Request) *policymodule.Decision {
 
 // checkUsages wants at least one usage where there is a claim: without one the
 // template would choose, and perhaps more.
-func (c *claims) checkUsages(req policymodule.Request) *policymodule.Decision {
+func (c *claims) checkUsages(req policymodule.Request, usages []asn1.ObjectIdentifier) *policymodule.Decision {
 	asked := req.CSR.KeyUsage
 	if c.keyUsage != 0 && (asked == 0 || asked&^c.keyUsage != 0) {
 		return refused(RuleKeyUsage, "the request's key usage is missing or beyond that of the challenge")
 	}
-	if c.extKeyUsage != nil && (len(req.CSR.ExtKeyUsage) == 0 || !subset(req.CSR.ExtKeyUsage, c.extKeyUsage)) {
+	if c.extKeyUsage != nil && (len(usages) == 0 || !subset(usages, c.extKeyUsage)) {
 		return refused(RuleExtKeyUsage, "the request's extended key usage is missing or beyond that of the challenge")
 	}
 	if c.template != "" && c.template != req.Template {

@@ -62,6 +62,16 @@ func TestGrant(t *testing.T) {
 	}
 }
 
+// applicationPolicy encodes one of Microsoft's application policies.
+func applicationPolicy(t *testing.T, oid asn1.ObjectIdentifier) []byte {
+	t.Helper()
+	der, err := asn1.Marshal([]struct{ OID asn1.ObjectIdentifier }{{oid}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 func uri(t *testing.T, s string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(s)
@@ -128,6 +138,12 @@ func TestClaimsAgainstRequest(t *testing.T) {
 		{name: "no key usage", csr: func(c *scepclient.CSR) { c.KeyUsage = 0 }, rule: token.RuleKeyUsage},
 		{name: "another extended key usage", csr: func(c *scepclient.CSR) { c.ExtKeyUsage = append(c.ExtKeyUsage, serverAuth) }, rule: token.RuleExtKeyUsage},
 		{name: "no extended key usage", csr: func(c *scepclient.CSR) { c.ExtKeyUsage = nil }, rule: token.RuleExtKeyUsage},
+		{name: "another application policy", csr: func(c *scepclient.CSR) {
+			c.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 10}, Value: applicationPolicy(t, serverAuth)}}
+		}, rule: token.RuleExtKeyUsage},
+		{name: "application policies that cannot be read", csr: func(c *scepclient.CSR) {
+			c.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 10}, Value: []byte{4, 0}}}
+		}, rule: token.RuleExtKeyUsage},
 		{name: "another type of key", claims: func(o object) { o["key"] = object{"type": "ec"} }, rule: token.RuleKey},
 		{name: "a shorter key", claims: func(o object) { o["key"] = object{"min_bits": 3072} }, rule: token.RuleKey},
 		{name: "a weaker hash", claims: func(o object) { o["hash"] = "sha384" }, rule: token.RuleHash},
@@ -332,6 +348,8 @@ func TestRightsOfTheSigner(t *testing.T) {
 			claims: func(o object) { delete(o, "ext_key_usage") }},
 		{name: "no claim, and the request is within them", subject: subject, san: san, eku: []asn1.ObjectIdentifier{clientAuth},
 			claims: func(o object) { delete(o, "ext_key_usage") }, granted: true},
+		{name: "no claim, and the request leaves it to the template", subject: subject, san: san, eku: []asn1.ObjectIdentifier{clientAuth},
+			claims: func(o object) { delete(o, "ext_key_usage") }, csr: func(c *scepclient.CSR) { c.ExtKeyUsage = nil }},
 		{name: "a security identifier without a right to it", subject: []string{"*"}, san: []string{"*"}, claims: withSID, csr: sidCSR},
 		{name: "a security identifier of another domain", subject: []string{"*"}, san: []string{"*", "sid:S-1-5-21-9-*"}, claims: withSID, csr: sidCSR},
 		{name: "a security identifier with a right to it", subject: []string{"*"}, san: []string{"*", "sid:S-1-5-21-1-2-3-*"}, claims: withSID, csr: sidCSR, granted: true},
@@ -440,7 +458,11 @@ func TestRenewals(t *testing.T) {
 				r := request(t, goodCSR(), "")
 				r.Renewal = renewal
 				want := allow && renewal != nil
-				if d := verify(t, w.module, r); d.Granted != want || d.VouchedNames || d.ChallengeID != "" {
+				rule := map[bool]policymodule.Reason{true: token.RuleRenewal, false: token.RuleMissing}[renewal != nil]
+				if want {
+					rule = ""
+				}
+				if d := verify(t, w.module, r); d.Granted != want || d.Rule != rule || d.VouchedNames || d.ChallengeID != "" {
 					t.Errorf("decision %+v, want granted %v", d, want)
 				}
 			})
