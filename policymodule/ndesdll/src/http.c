@@ -1,3 +1,5 @@
+#include <winsock2.h>
+
 #include "http.h"
 
 #include <string.h>
@@ -13,8 +15,11 @@
 static HRESULT last_error(const char *doing)
 {
 	DWORD error = GetLastError();
-	const struct reason *r = reason_of_error(error);
+	const struct reason *r;
 
+	if (error == WSAETIMEDOUT) /* the socket's own timeout came first */
+		error = ERROR_WINHTTP_TIMEOUT;
+	r = reason_of_error(error);
 	log_line(LOG_ERROR, "%s Error %lu (%s): %s.", doing, (unsigned long)error, r->name, r->way_out);
 	return error ? HRESULT_FROM_WIN32(error) : E_FAIL;
 }
