@@ -28,8 +28,10 @@ func (a *Agent) buildRegistrationPoint(points map[string]*crp.Point) (err error)
 		cfg.Modules[name] = p
 	}
 	for _, f := range a.cfg.RegistrationPoint.FrontEnds {
-		front := crphttp.FrontEnd{Name: f.Name, Tenants: f.Tenants, ReleasesItself: f.ReleasesItself}
-		if f.ReleasesItself { // NDES knows none of our rules
+		// A certconnector in front applies its own rules, legacy_sha1 among them;
+		// NDES knows none of them.
+		front := crphttp.FrontEnd{Name: f.Name, Tenants: f.Tenants, ReleasesItself: f.ReleasesItself, LegacySHA1: !f.ReleasesItself}
+		if f.ReleasesItself {
 			front.Check = func(csr *pkcs10.Request) *policymodule.Decision { return enroll.Rules{}.CheckCSR(csr, true) }
 		}
 		cfg.FrontEnds = append(cfg.FrontEnds, front)

@@ -330,6 +330,10 @@ func (w *world) matrixFailure(t *testing.T, f failure) {
 	}
 	if f.fresh {
 		w.stop()
+		if w.back != nil { // it holds the token
+			w.back.kill()
+			w.back.start(built.release)
+		}
 		w.start()
 	}
 	before := len(w.certificates())

@@ -45,6 +45,8 @@ type world struct {
 	static string // the static challenge
 	root   *x509.Certificate
 
+	back *back // the second connector, where the suite runs with two
+
 	mu      sync.Mutex
 	secrets []string
 	running *connector
@@ -53,7 +55,10 @@ type world struct {
 // newWorld copies the prepared folder, points it to a cloud of its own and
 // adds the endpoints. Nothing runs yet. When the test ends, the log of all
 // runs is searched for panics and secrets.
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOf(t, splitAsked()) }
+
+// newWorldOf makes a world of one connector or of two.
+func newWorldOf(t *testing.T, two bool) *world {
 	t.Helper()
 	dir := shortDir(t)
 	if err := os.CopyFS(dir, os.DirFS(built.folder)); err != nil {
@@ -73,8 +78,8 @@ func newWorld(t *testing.T) *world {
 	w.secrets = append(w.secrets, w.static)
 	w.root = readCertificate(t, w.path("ca/ca.crt.pem"))
 	w.startCloud()
-	w.configure()
 	t.Cleanup(w.end)
+	w.configure(two)
 	return w
 }
 
@@ -118,7 +123,7 @@ func (w *world) startCloud() {
 }
 
 // configure edits the file that init wrote, as an operator would.
-func (w *world) configure() {
+func (w *world) configure(two bool) {
 	w.t.Helper()
 	b, err := os.ReadFile(w.path("certconnector.yaml"))
 	if err != nil {
@@ -145,6 +150,9 @@ func (w *world) configure() {
 	replace("    templates: {general: device}\n", "    templates: {general: device}\n    answer_within: 3s\n    allow: {eku: [clientAuth, "+ipsecTunnel+"]}\n")
 	replace("\njournal:", w.endpointText()+"\njournal:")
 	text += "limits: {failures_per_minute: 1000000}\nlog: {level: debug, file: connector.log, audit_file: audit.log}\nshutdown_grace: 10s\n"
+	if two {
+		text = w.split(text)
+	}
 	writeFile(w.t, w.path("certconnector.yaml"), []byte(text))
 	writeFile(w.t, w.path("challenge"), []byte(w.static+"\n"))
 }
@@ -154,7 +162,7 @@ func (w *world) endpointText() string {
       signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
       encryption: {certificate: ra/encryption.crt.pem, key: ra/encryption.key.pem}
 `
-	const static = "policy: {static: {challenge: {file: challenge}, allow_static_challenge: true}}"
+	const static = "policy: {static: {challenge: {file: challenge}, allow_static_challenge: true}}\n    allow: {subject: [\"*\"], san: [\"*\"]}"
 	const intune = "policy: {intune: {tenant: intune}}"
 	var b strings.Builder
 	for _, e := range []struct{ name, path, policy, more string }{
@@ -197,10 +205,13 @@ func (w *world) end() {
 	if w.running != nil {
 		w.stop()
 	}
+	if w.back != nil {
+		w.back.kill()
+	}
 	if err := w.cloud.Close(); err != nil {
 		w.t.Error(err)
 	}
-	for _, name := range []string{"connector.log", "audit.log", "stderr"} {
+	for _, name := range []string{"connector.log", "audit.log", "stderr", "back.log", "back-audit.log", "back-stderr"} {
 		b, err := os.ReadFile(w.path(name))
 		if err != nil && !os.IsNotExist(err) {
 			w.t.Error(err)
