@@ -29,15 +29,15 @@ func TestSpentChallenge(t *testing.T) {
 		"another key":                           {func(_ *testing.T, _ *world, d *device) { d.key = testkeys.RSA2048(5) }, false},
 		"another key, other transaction":        {func(_ *testing.T, _ *world, d *device) { d.key, d.transaction = testkeys.RSA2048(5), "another" }, false},
 		"another key, after a restart":          {func(_ *testing.T, w *world, d *device) { d.key = testkeys.RSA2048(5); w.restart() }, false},
-		"another key, a day and a half later": {func(_ *testing.T, w *world, d *device) {
+		"another key, more than a day later": {func(_ *testing.T, w *world, d *device) {
 			d.key = testkeys.RSA2048(5)
-			w.later(36 * time.Hour)
+			w.later(25 * time.Hour)
 			w.restart()
 		}, false},
 		"another subject":                          {func(_ *testing.T, _ *world, d *device) { d.cn = "administrator" }, false},
 		"another subject, other transaction":       {func(_ *testing.T, _ *world, d *device) { d.cn, d.transaction = "administrator", "another" }, false},
 		"another subjectAltName":                   {func(t *testing.T, _ *world, d *device) { names(d, t, "dc.example.test") }, false},
-		"same key and names, beyond replay window": {func(_ *testing.T, w *world, d *device) { w.later(36 * time.Hour) }, false},
+		"same key and names, beyond replay window": {func(_ *testing.T, w *world, d *device) { w.later(25 * time.Hour) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {

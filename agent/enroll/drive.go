@@ -165,7 +165,7 @@ func (w *work) resubmitOnce(ctx context.Context) error {
 		zap.Int64("entry", w.entry.ID), zap.Time("submitted_at", w.entry.SubmittedAt))...)
 	if w.entry.Resubmitted || w.tooLate() {
 		return w.fail(ctx, journal.Failure{
-			Rule: "outcome_unknown", FailInfo: int(badRequest), HResult: ca.HResultUnavailable,
+			Rule: string(RuleOutcomeUnknown), FailInfo: int(badRequest), HResult: ca.HResultUnavailable,
 			Text: "the CA did not say what became of the request, and cannot be searched",
 		})
 	}
@@ -178,7 +178,7 @@ func (w *work) collect(ctx context.Context) error {
 	collector, ok := w.p.CA.(ca.Collector)
 	if !ok {
 		return w.fail(ctx, journal.Failure{
-			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultFail,
+			Rule: string(RuleParked), FailInfo: int(badRequest), HResult: ca.HResultFail,
 			Text: "the CA parked the request and offers no way to collect it",
 		})
 	}
@@ -189,7 +189,7 @@ func (w *work) collect(ctx context.Context) error {
 	switch {
 	case errors.Is(err, ca.ErrNotFound):
 		return w.fail(ctx, journal.Failure{
-			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultFail, Text: "the CA no longer knows the parked request",
+			Rule: string(RuleParked), FailInfo: int(badRequest), HResult: ca.HResultFail, Text: "the CA no longer knows the parked request",
 		})
 	case err != nil && isTransient(err):
 		return w.tryLater(ctx, journal.Parked, err)
@@ -215,7 +215,7 @@ func (w *work) outcome(ctx context.Context, issued *ca.Issued, err error) error 
 		return w.parked(ctx, pending)
 	case errors.As(err, &denied):
 		return w.fail(ctx, journal.Failure{
-			Rule: "ca_denied", FailInfo: int(badRequest), HResult: denied.HResult, Text: denied.Text,
+			Rule: string(RuleCADenied), FailInfo: int(badRequest), HResult: denied.HResult, Text: denied.Text,
 		})
 	case errors.Is(err, ca.ErrUnavailable):
 		return w.tryLater(ctx, journal.Verified, err)
@@ -243,7 +243,7 @@ func (w *work) parked(ctx context.Context, p *ca.Pending) error {
 		w.auditEntry("parked at the CA", verdictGranted, w.entry, w.from)
 	} else if w.tooLate() {
 		return w.fail(ctx, journal.Failure{
-			Rule: "parked", FailInfo: int(badRequest), HResult: ca.HResultAdminDenied, Text: "nobody at the CA decided in time",
+			Rule: string(RuleParked), FailInfo: int(badRequest), HResult: ca.HResultAdminDenied, Text: "nobody at the CA decided in time",
 		})
 	}
 	s.NextAt = now.Add(max(w.cfg.Retries.Delay(s.Attempts), hastenAfter))
@@ -295,7 +295,7 @@ func (w *work) withholdForGood(ctx context.Context, step journal.Step, why error
 		zap.Int64("entry", w.entry.ID), zap.String("ca", w.entry.CA), zap.String("serial", step.Serial), zap.Error(why))
 	step.To = journal.Failed
 	step.Failure = &journal.Failure{
-		Rule: "issued_certificate", FailInfo: int(badRequest), HResult: ca.HResultUnexpected, Text: why.Error(),
+		Rule: string(RuleIssued), FailInfo: int(badRequest), HResult: ca.HResultUnexpected, Text: why.Error(),
 	}
 	step.Owe = append(w.owedFailure(), journal.OweRevocation)
 	return w.finish(ctx, step)
@@ -309,7 +309,7 @@ func (w *work) fail(ctx context.Context, f journal.Failure) error {
 // giveUpUnissued ends an entry whose device surely waits no more.
 func (w *work) giveUpUnissued(ctx context.Context) error {
 	return w.fail(ctx, journal.Failure{
-		Rule: "ca_unavailable", FailInfo: int(badRequest), HResult: ca.HResultUnavailable,
+		Rule: string(RuleCAUnavailable), FailInfo: int(badRequest), HResult: ca.HResultUnavailable,
 		Text: "the CA could not be reached while the device waited",
 	})
 }
@@ -340,7 +340,7 @@ func (w *work) abandonIfLate(ctx context.Context) error {
 	return w.finish(ctx, journal.Step{
 		To: journal.Abandoned, Owe: []journal.DebtKind{journal.OweRevocation},
 		Failure: &journal.Failure{
-			Rule: "withheld_too_long", FailInfo: int(badRequest), HResult: ca.HResultFail,
+			Rule: string(RuleWithheld), FailInfo: int(badRequest), HResult: ca.HResultFail,
 			Text: "the notification was not accepted within withhold_for",
 		},
 	})

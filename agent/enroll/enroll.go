@@ -331,7 +331,7 @@ func result(e journal.Entry) *scep.Result {
 	case journal.Failed:
 		return refusedResult(e.Failure.Rule, scep.FailInfo(e.Failure.FailInfo), e.Failure.Text)
 	case journal.Abandoned:
-		return refusedResult("withheld_too_long", scep.BadRequest, "the certificate was abandoned because the cloud did not accept its notification in time")
+		return refusedResult(string(RuleWithheld), scep.BadRequest, "the certificate was abandoned because the cloud did not accept its notification in time")
 	}
 	return &scep.Result{Status: scep.Pending}
 }

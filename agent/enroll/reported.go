@@ -67,7 +67,7 @@ func (r *Registration) Report(ctx context.Context, frontEnd, tenant string, o po
 	}
 	in := p.reported(o, csr)
 	if o.Certificate == nil {
-		in.Refused = &journal.Failure{Rule: "ca_denied", FailInfo: int(badRequest), HResult: o.HResult, Text: o.Description}
+		in.Refused = &journal.Failure{Rule: string(RuleCADenied), FailInfo: int(badRequest), HResult: o.HResult, Text: o.Description}
 		e, _, err := r.cfg.Journal.Begin(ctx, in)
 		if err != nil {
 			return false, fmt.Errorf("recording the reported failure: %w", err)
@@ -176,7 +176,7 @@ func (r *Registration) Reject(ctx context.Context, frontEnd, tenant string, o po
 	e, err := r.cfg.Journal.Advance(context.WithoutCancel(ctx), owned, journal.Step{
 		To: journal.Failed, Now: in.Now, Certificate: o.Certificate.Raw, Serial: serialText(o.Certificate), Owe: []journal.DebtKind{journal.OweRevocation},
 		Failure: &journal.Failure{
-			Rule: "issued_certificate", FailInfo: int(badRequest), HResult: ca.HResultUnexpected,
+			Rule: string(RuleIssued), FailInfo: int(badRequest), HResult: ca.HResultUnexpected,
 			Text: "the front end released a certificate that it should not have",
 		},
 	})

@@ -63,6 +63,14 @@ const (
 	RuleRestored      policymodule.Reason = "challenge_before_restore"
 	RuleNoRequest     policymodule.Reason = "no_such_request"
 
+	// What stands in the place of a rule when a request ended later.
+	RuleCADenied       policymodule.Reason = "ca_denied"
+	RuleCAUnavailable  policymodule.Reason = "ca_unavailable"
+	RuleOutcomeUnknown policymodule.Reason = "outcome_unknown"
+	RuleParked         policymodule.Reason = "parked"
+	RuleIssued         policymodule.Reason = "issued_certificate"
+	RuleWithheld       policymodule.Reason = "withheld_too_long"
+
 	// Rules that modules apply as well.
 	RuleExtKeyUsage = policymodule.RuleExtKeyUsage
 	RuleSubject     = policymodule.RuleSubject
