@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,8 +39,9 @@ type Config struct {
 // Point is the registration point of one tenant. It is safe for concurrent
 // use.
 type Point struct {
-	config Config
-	memory *memory
+	config  Config
+	memory  *memory
+	refused atomic.Pointer[intune.AuthError] // why our credential was not taken the last time; nil: it was
 }
 
 var _ policymodule.Module = (*Point)(nil)
@@ -84,6 +86,7 @@ func (p *Point) Verify(ctx context.Context, req policymodule.Request) (policymod
 	err := p.config.Cloud.Validate(ctx, intune.ValidateRequest{
 		TransactionID: p.transaction(req.TransactionID), CSR: req.CSR.Raw,
 	})
+	p.observe(err)
 	refused, ok := errors.AsType[*intune.ScepError](err)
 	switch {
 	case ok:
@@ -126,6 +129,7 @@ func (p *Point) Notify(ctx context.Context, o policymodule.Outcome) error {
 		}
 		err = p.config.Cloud.NotifyFailure(ctx, n)
 	}
+	p.observe(err)
 	switch {
 	case err == nil:
 		return nil
@@ -133,6 +137,27 @@ func (p *Point) Notify(ctx context.Context, o policymodule.Outcome) error {
 		return fmt.Errorf("%w: %w", policymodule.ErrNotifyRefused, err)
 	}
 	return fmt.Errorf("telling Intune: %w", err)
+}
+
+// Ready says why Intune does not listen to us: the last time our credential
+// was refused. nil: nothing is known against it.
+func (p *Point) Ready() error {
+	if err := p.refused.Load(); err != nil {
+		return fmt.Errorf("Intune tenant %s: %w", p.config.Tenant, err)
+	}
+	return nil
+}
+
+// observe remembers whether our credential was taken. An answer of any kind
+// says that it was; a connection that failed says nothing.
+func (p *Point) observe(err error) {
+	if refused, ok := errors.AsType[*intune.AuthError](err); ok && !refused.Retryable {
+		p.refused.Store(refused)
+		return
+	}
+	if _, ok := errors.AsType[*intune.ScepError](err); ok || err == nil {
+		p.refused.Store(nil)
+	}
 }
 
 // transaction returns the transaction ID that Intune knows a request by.

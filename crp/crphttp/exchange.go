@@ -88,25 +88,25 @@ func (x *exchange) serve() {
 		x.refuse(&problem{status: http.StatusMethodNotAllowed, rule: "method_not_allowed", detail: "use POST"})
 		return
 	}
-	select {
-	case x.slots <- struct{}{}:
-		defer func() { <-x.slots }()
-	default:
-		x.refuse(x.later(RuleBusy, "too many requests are under way", nil))
-		return
-	}
 	if p := x.answer(do); p != nil {
 		x.refuse(p)
 	}
 }
 
-// answer identifies the caller before it reads a byte of the body.
+// answer identifies the caller before it reads a byte of the body: strangers
+// take up nothing.
 func (x *exchange) answer(do func([]byte) *problem) *problem {
 	if p := x.identify(); p != nil {
 		return p
 	}
 	if !x.failures.allows(x.frontEnd.Name) {
 		return x.later(RuleTooManyFailures, "this front end sent too much that was wrong", nil)
+	}
+	select {
+	case x.slots <- struct{}{}:
+		defer func() { <-x.slots }()
+	default:
+		return x.later(RuleBusy, "too many requests are under way", nil)
 	}
 	body, p := x.body()
 	if p == nil {

@@ -112,7 +112,7 @@ func (x *exchange) tell(ctx context.Context, module policymodule.Module, n repor
 	if final {
 		s.outcome, s.thumbprint = policymodule.OutcomeFailed, [32]byte{}
 	}
-	differs, p := x.settle(ctx, s)
+	p, differs := x.settle(ctx, s)
 	switch {
 	case p != nil:
 		return p
@@ -128,14 +128,14 @@ func (x *exchange) tell(ctx context.Context, module policymodule.Module, n repor
 }
 
 // settle records an outcome; differs says that another one was there before.
-func (x *exchange) settle(ctx context.Context, s settlement) (differs error, p *problem) {
+func (x *exchange) settle(ctx context.Context, s settlement) (p *problem, differs error) {
 	err := x.config.Verdicts.SettleVerdict(ctx, s.key, s.outcome, s.thumbprint, x.config.Clock())
 	failpoint.Hit("crphttp.settled")
 	if errors.Is(err, policymodule.ErrOutcomeDiffers) {
-		return err, nil
+		return nil, err
 	}
 	if err != nil {
-		return nil, x.later(RuleCouldNotTell, "the outcome could not be recorded; come again", fmt.Errorf("recording an outcome: %w", err))
+		return x.later(RuleCouldNotTell, "the outcome could not be recorded; come again", fmt.Errorf("recording an outcome: %w", err)), nil
 	}
 	return nil, nil
 }

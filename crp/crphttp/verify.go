@@ -171,7 +171,7 @@ func (x *exchange) decided(d policymodule.Decision) {
 		x.audit("registration point decided", fields...)
 		answer := granted{
 			Verdict: "granted", Notify: d.Notify, NamesVouched: d.VouchedNames, ReleasesItself: x.frontEnd.ReleasesItself,
-			MaxValiditySeconds: int64(d.MaxValidity / time.Second),
+			MaxValiditySeconds: int64((d.MaxValidity + time.Second - 1) / time.Second), // 0 would be no cap
 		}
 		if !d.ChallengeMade.IsZero() {
 			answer.ChallengeMade = d.ChallengeMade.UTC().Format(time.RFC3339)
