@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -147,6 +148,9 @@ func readSANText(text string) (n sanClaim, err error) {
 		n.URI = value
 	case "ip":
 		n.IP = value
+		if addr, err := netip.ParseAddr(value); err == nil {
+			n.IP = addr.String() // the one form that claims may have
+		}
 	default:
 		return n, fmt.Errorf("a subjectAltName of kind %q is not known; want dns, email, upn, uri or ip", kind)
 	}

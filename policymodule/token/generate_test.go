@@ -4,6 +4,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,7 @@ func TestWishesBeyondRights(t *testing.T) {
 		error error // nil: made
 	}{
 		{"within them", ops(), func(*policymodule.ChallengeWish) {}, nil},
+		{"a URI", ops(), func(w *policymodule.ChallengeWish) { w.SANs = []string{"uri:urn:uuid:1"} }, nil},
 		{"another subject", ops(), func(w *policymodule.ChallengeWish) { w.Subject = "CN=tablet,O=Corp" }, policymodule.ErrNoRight},
 		{"another name", ops(), func(w *policymodule.ChallengeWish) { w.SANs = []string{"dns:dc1.other.example"} }, policymodule.ErrNoRight},
 		{"a security identifier", ops(), func(w *policymodule.ChallengeWish) { w.SANs = []string{sid} }, policymodule.ErrNoRight},
@@ -112,6 +114,20 @@ func TestWishesBeyondRights(t *testing.T) {
 				t.Errorf("error %v, want %v", err, row.error)
 			}
 		})
+	}
+}
+
+// TestAddressesHaveOneForm: whoever asks may write an address as he likes.
+func TestAddressesHaveOneForm(t *testing.T) {
+	w := newWorld(t)
+	made, err := w.module.GenerateChallenge(t.Context(), ops(), policymodule.ChallengeWish{Subject: "CN=phone 7,O=Corp", SANs: []string{"ip:2001:DB8:0::1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := goodCSR()
+	csr.DNSNames, csr.UPNs, csr.IPs = nil, nil, []net.IP{net.ParseIP("2001:db8::1")}
+	if d := verify(t, w.module, request(t, csr, made.Challenge)); !d.Granted {
+		t.Errorf("%s: %s", d.Rule, d.Detail)
 	}
 }
 
@@ -193,6 +209,11 @@ func TestNewRefuses(t *testing.T) {
 		}, "RSA keys"},
 		{"no signer", func(c *token.Config) { c.Signers = nil }, "signer"},
 		{"a weak signer", func(c *token.Config) { c.Signers = []token.Signer{{Name: "weak", Certificate: weak.cert}} }, "1024"},
+		{"a CA as signer", func(c *token.Config) {
+			ca := *good.mdm.cert
+			ca.IsCA = true
+			c.Signers = []token.Signer{{Name: "ca", Certificate: &ca}}
+		}, "CA:FALSE"},
 		{"a signer without a name", func(c *token.Config) { c.Signers = []token.Signer{{Certificate: good.mdm.cert}} }, "name"},
 		{"a signer twice", func(c *token.Config) { c.Signers = append(c.Signers, c.Signers[0]) }, "another signer"},
 		{"a signing key of another", func(c *token.Config) {

@@ -177,6 +177,9 @@ func (c *Config) checkSigner(i int, s Signer) error {
 	if u := s.Certificate.KeyUsage; u != 0 && u&x509.KeyUsageDigitalSignature == 0 {
 		return errors.New("the certificate's key usage lacks digitalSignature")
 	}
+	if s.Certificate.IsCA { // as a chain in a file of signers would bring along
+		return errors.New("the certificate is a CA's, whose key signs certificates; make one with basicConstraints CA:FALSE for challenges")
+	}
 	if s.Mint != nil && !samePublic(s.Certificate.PublicKey, s.Mint.Public()) {
 		return errors.New("the key does not belong to the certificate")
 	}
