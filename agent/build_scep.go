@@ -42,8 +42,24 @@ func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodu
 	}
 	return scephttp.Endpoint{
 		Name: e.Name, Path: e.Path, Enroller: enroller, RA: func() *scep.RA { return ra }, Algorithms: algorithms,
+		Ready:   func() error { return a.ready(e, module) },
 		BareGET: bare, AdminPath: admin, NDESCompatible: strings.HasPrefix(strings.ToLower(e.Path), "/certsrv/mscep"),
 	}, nil
+}
+
+// ready says why an endpoint cannot enrol at present, as far as is known
+// without asking anybody over the network.
+func (a *Agent) ready(e Endpoint, module policymodule.Module) error {
+	if err := a.journal.Err(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if _, err := a.issuer(e.CA); err != nil {
+		return err
+	}
+	if m, ok := module.(interface{ Ready() error }); ok {
+		return m.Ready()
+	}
+	return nil
 }
 
 // purposes fills the templates that were not named with the general one.

@@ -405,3 +405,34 @@ func TestNewRefusesNonsense(t *testing.T) {
 		t.Error("a registration point without a tenant")
 	}
 }
+
+// A bare GET answers 503 while Intune does not take our credential. A cloud
+// that is down, or refuses a device, says nothing of the credential.
+func TestReadyUntilTheCredentialIsRefused(t *testing.T) {
+	w := newWorld(t)
+	ask := func() { _, _ = w.point.Verify(t.Context(), w.request(t)) }
+	for _, row := range []struct {
+		name  string
+		at    intunetest.Endpoint
+		fault intunetest.Fault
+		ready bool
+	}{
+		{"the service is down", intunetest.Validate, intunetest.Fault{Status: 500}, true},
+		{"Entra ID is down", intunetest.Token, intunetest.Fault{Status: 503}, true},
+		{"the credential is refused", intunetest.Token, intunetest.Fault{AADSTS: 7000215}, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w.point = w.newPoint(t)
+			w.cloud.Fail(row.at, intunetest.Always, row.fault)
+			ask()
+			if err := w.point.Ready(); (err == nil) != row.ready {
+				t.Errorf("ready: %v", err)
+			}
+			w.cloud.Heal()
+			ask()
+			if err := w.point.Ready(); err != nil {
+				t.Errorf("healed: %v", err)
+			}
+		})
+	}
+}
