@@ -164,6 +164,7 @@ func TestFindings(t *testing.T) {
 		"an algorithm nobody chose":      {export(`EncryptionAlgorithm|"EncryptionAlgorithm"=""`), `EncryptionAlgorithm\EncryptionAlgorithm`, ndesimport.Dropped, false, ""},
 		"store of certificates":          {export(`CertsInMYStore|"CertsInMYStore"=dword:1`), `CertsInMYStore\CertsInMYStore`, ndesimport.Dropped, false, ""},
 		"module of Intune":               {export(`Modules|"Policy"="Some.Module"`, `Modules\NDESPolicy|"NDESCertThumbprint"="AB"`), `Modules\Policy`, ndesimport.Manual, true, "intune: {tenant: FILL-IN}"},
+		"module of Intune, removed":      {export(`Modules\NDESPolicy|"NDESCertThumbprint"="AB"`), `Modules\Policy`, ndesimport.Manual, true, "intune:"},
 		"its certificate":                {export(`Modules\NDESPolicy|"NDESCertThumbprint"="AB"`), `Modules\NDESPolicy\NDESCertThumbprint`, ndesimport.Dropped, false, "intune:"},
 		"module of somebody else":        {export(`Modules|"Policy"="Some.Module"`), `Modules\Policy`, ndesimport.Manual, true, "# policy: {intune:"},
 		"module as a default value":      {export(`Modules\Policy|@="Some.Module"`), `Modules\Policy\(Default)`, ndesimport.Manual, true, "# policy: {intune:"},

@@ -36,18 +36,22 @@ func (im *importer) module() {
 	}
 }
 
-// intune makes an endpoint for which Intune decides. s is the ProgID, or nil.
+// intune makes an endpoint for which Intune decides. Its module is known by
+// the certificate in its settings; s is the ProgID that is registered, or nil.
 func (im *importer) intune(s *setting) {
 	im.e.policy = policyIntune
 	if s == nil {
 		s = &setting{path: `Modules\Policy`, value: Value{Type: String}}
 	}
-	became, why := "policy.intune.tenant: "+im.e.tenant, "Microsoft's module for Intune or Configuration Manager: Intune decides here too; "
-	if im.o.Tenant != "" {
-		im.say(Changed, s, became, why+"Intune is asked without a module")
-		return
+	became := "policy.intune.tenant: " + im.e.tenant
+	switch {
+	case s.value.String() == "":
+		im.say(Manual, s, became, "the settings of Microsoft's module for Intune or Configuration Manager are there, but NDES loads no module: it may have been removed. If so, choose another policy")
+	case im.o.Tenant == "":
+		im.say(Manual, s, became, "Microsoft's module for Intune or Configuration Manager, by its certificate: Intune decides here too; fill in the tenant, and make an app registration for it")
+	default:
+		im.say(Changed, s, became, "Microsoft's module for Intune or Configuration Manager, by its certificate: Intune decides here too, and is asked without a module")
 	}
-	im.say(Manual, s, became, why+"fill in the tenant, and make an app registration for it")
 }
 
 // templates names a profile of an embedded CA for each template. This version
