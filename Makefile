@@ -9,18 +9,18 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := build
-.PHONY: help build test race lint cross fuzz e2e e2e-java bench demo dist clean openssl
+.PHONY: help build test race lint cross fuzz e2e e2e-two e2e-java e2e-windows bench demo dist clean judges
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/certconnector and bin/certlab (2 min from an empty cache)
 	$(GO) build $(BUILDFLAGS) -o bin/ ./cmd/...
 
-test: openssl ## run every unit and contract test (6 min)
+test: judges ## run every unit and contract test (6 min)
 	$(GO) test ./...
 
-race: openssl ## run them again under the race detector (12 min; needs a C compiler)
+race: judges ## run them again under the race detector (12 min; needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -short ./...
 
 lint: ## gofmt, go vet, staticcheck, and builds for the other systems (5 min)
@@ -28,8 +28,10 @@ lint: ## gofmt, go vet, staticcheck, and builds for the other systems (5 min)
 	$(GO) vet ./...
 	$(GO) vet -tags failpoint ./...
 	$(GO) vet -tags e2e ./...
+	$(GO) vet -tags e2ewindows ./policymodule/ndesdll/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e ./cmd/...
+	$(GO) run $(STATICCHECK) -tags e2ewindows ./policymodule/ndesdll/...
 	$(MAKE) --no-print-directory cross
 
 cross: ## build for Windows and for Linux on ARM
@@ -44,13 +46,22 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	  done; \
 	done
 
-# Tests have openssl judge what is signed and sealed; a bare Debian lacks it.
-openssl:
-	@command -v openssl >/dev/null || { apt-get -o DPkg::Lock::Timeout=300 update && \
-	  apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends openssl; }
+# Tests have openssl judge what is signed and sealed, and gcc with its
+# sanitizers the C of the policy module for NDES; a bare Debian lacks both.
+judges:
+	@missing=; command -v openssl >/dev/null || missing="openssl"; \
+	command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] || missing="$$missing gcc libc6-dev"; \
+	[ -z "$$missing" ] || { apt-get -o DPkg::Lock::Timeout=300 update && \
+	  apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $$missing; }
 
 e2e: build ## drive the built program with certmonger, strongSwan, openssl and kill -9 (12 min)
 	$(GO) test -tags e2e -count 1 -timeout 20m ./cmd/certlab/e2e/...
+
+e2e-two: build ## the same with two connectors: SCEP and CA here, Intune's credential there (8 min)
+	E2E_CONNECTORS=two $(GO) test -tags e2e -count 1 -timeout 20m ./cmd/certlab/e2e/...
+
+e2e-windows: ## build the policy module for NDES and drive it under Wine (3 min)
+	$(GO) test -tags e2ewindows -count 1 -timeout 10m ./policymodule/ndesdll/...
 
 e2e-java: build ## drive the built program with jscep from Maven Central
 	cmd/certlab/e2e/java/run bin/certconnector
