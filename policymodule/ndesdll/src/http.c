@@ -32,7 +32,7 @@ static BOOL set_number(HINTERNET h, DWORD option, DWORD value)
 /* seen is called while a request is sent; it says why TLS failed. */
 static void CALLBACK seen(HINTERNET h, DWORD_PTR context, DWORD status, LPVOID info, DWORD length)
 {
-	char names[256];
+	char names[512];
 
 	(void)h;
 	(void)context;

@@ -38,16 +38,18 @@ static uint8_t *exact(const uint8_t *from, size_t length)
 	return at;
 }
 
+static int nibble(char c)
+{
+	return c <= '9' ? c & 15 : ((c & 7) + 9) & 15;
+}
+
 static struct slice octets(const char *hex)
 {
 	size_t n = strcmp(hex, "-") == 0 ? 0 : strlen(hex) / 2;
 	uint8_t *at = malloc(n ? n : 1);
 
-	for (size_t i = 0; i < n; i++) {
-		unsigned v = 0;
-		sscanf(hex + 2 * i, "%2x", &v);
-		at[i] = (uint8_t)v;
-	}
+	for (size_t i = 0; i < n; i++)
+		at[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
 	return (struct slice){at, n};
 }
 
@@ -189,9 +191,11 @@ static void do_reason(const char *number)
 static void do_pending(const char *what, int64_t now)
 {
 	const struct pending_entry *e;
+	int kept;
 
 	if (strcmp(what, "keep") == 0) {
-		printf("%d %zu", pending_keep(&table, words[1], words[2], words[3].length > 0, now), table.count);
+		kept = pending_keep(&table, words[1], words[2], words[3].length > 0, now);
+		printf("%d %zu", kept, table.count);
 	} else if (strcmp(what, "find") == 0) {
 		e = pending_find(&table, words[1], words[2].length ? &words[2] : NULL, now);
 		if (e)
