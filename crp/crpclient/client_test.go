@@ -443,6 +443,33 @@ func TestPinned(t *testing.T) {
 	}
 }
 
+// Readiness is about us: it ends with a refusal of our certificate, and comes
+// back with the next answer that shows we are known.
+func TestReady(t *testing.T) {
+	p := newPoint(t)
+	c, r := p.client(t), request(t)
+	for _, row := range []struct {
+		name   string
+		status int
+		body   string
+		ready  bool
+	}{
+		{"granted", 201, `{"verdict":"granted"}`, true},
+		{"certificate refused", 403, `{"rule":"client_certificate_pin"}`, false},
+		{"a page of a proxy", 502, `<html>`, false},
+		{"the cloud is down", 503, `{"rule":"could_not_ask"}`, true},
+		{"tenant refused", 403, `{"rule":"tenant_not_allowed"}`, false},
+		{"granted again", 201, `{"verdict":"granted"}`, true},
+		{"an outcome without a verdict", 403, `{"rule":"notify_without_verdict"}`, true},
+	} {
+		p.answer(row.status, map[bool]string{true: jsonType, false: problemType}[row.status == 201], row.body)
+		_, _ = c.Verify(t.Context(), r)
+		if err := c.Ready(); (err == nil) != row.ready {
+			t.Errorf("%s: %v", row.name, err)
+		}
+	}
+}
+
 // Only the refusal of an empty question shows that we are known.
 func TestCheck(t *testing.T) {
 	p := newPoint(t)

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -64,6 +65,8 @@ type Client struct {
 	base   string
 	scope  string // in which a challenge counts once
 	http   *http.Client
+
+	refused atomic.Pointer[StatusError] // why we were not recognised the last time; nil: we were
 }
 
 var _ policymodule.Module = (*Client)(nil)
@@ -145,6 +148,15 @@ func (c *Client) pinned(state tls.ConnectionState) error {
 
 // Close closes connections that are not in use.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Ready says why the registration point does not listen to us: the last time
+// our certificate or our tenant was refused. nil: nothing is known against it.
+func (c *Client) Ready() error {
+	if e := c.refused.Load(); e != nil {
+		return e
+	}
+	return nil
+}
 
 // Check asks whether the registration point would listen to us: that the name
 // resolves, that TLS succeeds both ways, and that our certificate names a

@@ -15,6 +15,9 @@ import (
 	"go.uber.org/zap"
 )
 
+// ruleNoVerdict is the one 403 that is about a request and not about us.
+const ruleNoVerdict = "notify_without_verdict"
+
 const (
 	mostAnswer     = 64 << 10
 	mostRetryAfter = 10 * time.Minute
@@ -43,7 +46,7 @@ func (e *StatusError) Error() string {
 func (e *StatusError) hint() string {
 	switch e.Status {
 	case http.StatusForbidden:
-		if e.Rule == "notify_without_verdict" {
+		if e.Rule == ruleNoVerdict {
 			return "it has no record of having granted this request: was its state restored from a backup?"
 		}
 		return "see its log and its registration_point.front_ends: it does not serve this certificate, or not for this tenant"
@@ -86,9 +89,17 @@ func (c *Client) post(ctx context.Context, path string, question any) (int, []by
 	content, err := io.ReadAll(io.LimitReader(answer.Body, mostAnswer+1))
 	c.config.Log.Debug("registration point asked", zap.String("path", path), zap.Int("http_status", answer.StatusCode),
 		zap.Duration("duration", c.config.Clock().Sub(began)))
+	if answer.StatusCode/100 != 2 {
+		refused := c.statusError(answer, content)
+		if refused.Status == http.StatusForbidden && refused.Rule != ruleNoVerdict {
+			c.refused.Store(refused)
+		} else if refused.Rule != "" { // a registration point, and it knows us
+			c.refused.Store(nil)
+		}
+		return 0, nil, refused
+	}
+	c.refused.Store(nil)
 	switch {
-	case answer.StatusCode/100 != 2:
-		return 0, nil, c.statusError(answer, content)
 	case err != nil:
 		return 0, nil, fmt.Errorf("reading the registration point's answer: %w", err)
 	case len(content) > mostAnswer:
