@@ -1,5 +1,7 @@
 // Package sqlite keeps the journal, and with it the register of an embedded
-// CA, in one SQLite file: the default where one machine is enough.
+// CA, the challenges that were made here and the verdicts given to front ends,
+// in one SQLite file: the default where one machine is enough. A file beside
+// it, the witness, tells when it was restored from a backup.
 //
 // One goroutine owns the connection. It takes every operation that waits,
 // runs them in one transaction, syncs once and answers all of them (group
