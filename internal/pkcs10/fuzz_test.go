@@ -30,5 +30,7 @@ func FuzzPKCS10(f *testing.F) {
 		_ = r.SubjectString()
 		_ = r.CommonName()
 		_, _ = r.SubjectAltNames()
+		_, _ = r.ApplicationPolicies()
+		_ = pkcs10.WeakKey(r.PublicKey)
 	})
 }
