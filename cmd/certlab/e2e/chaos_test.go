@@ -22,6 +22,7 @@ import (
 
 const (
 	kills       = 200
+	killsOfTwo  = 60
 	chaosLimit  = 4 * time.Minute
 	chaosActors = 4
 	afterDeath  = 50 * time.Millisecond
@@ -31,6 +32,64 @@ const (
 // TestRandomKills kills the connector 200 times while devices enrol, at
 // moments that a printed seed repeats (E2E_SEED), and reconciles afterwards.
 func TestRandomKills(t *testing.T) {
+	w := newWorld(t)
+	w.chaos(kills, func(*rand.Rand) { w.kill() })
+}
+
+// TestRandomKillsOfTwo does so with two connectors, of which the one, the
+// other or both die.
+func TestRandomKillsOfTwo(t *testing.T) {
+	w := newWorldOf(t, true)
+	w.chaos(killsOfTwo, func(random *rand.Rand) {
+		victims := 1 + random.IntN(3)
+		if victims&1 != 0 {
+			w.kill()
+		}
+		if victims&2 != 0 {
+			w.back.kill()
+		}
+	})
+}
+
+// chaos has devices enrol while strike kills, n times.
+func (w *world) chaos(n int, strike func(*rand.Rand)) {
+	t := w.t
+	t.Helper()
+	random := seeded(t)
+	c := &chaos{world: w, stop: make(chan struct{}), end: make(chan struct{}), delivered: map[string]string{}}
+	service := c.learn()
+	var actors sync.WaitGroup
+	for i := range chaosActors {
+		actors.Go(func() { c.act(i, service) })
+	}
+	deadline := time.Now().Add(chaosLimit)
+	done := 0
+	for ; done < n && time.Now().Before(deadline); done++ {
+		w.resume()
+		time.Sleep(time.Duration(5+random.IntN(296)) * time.Millisecond)
+		strike(random)
+		c.killed = append(c.killed, time.Now())
+	}
+	w.resume()
+	close(c.stop)
+	time.AfterFunc(afterwards, func() { close(c.end) })
+	actors.Wait()
+	if done < n {
+		t.Errorf("only %d of %d kills within %v", done, n, chaosLimit)
+	}
+	c.settle()
+	t.Logf("%d kills, %d certificates delivered and %d without the cloud, %d issued, %d notifications", done, len(c.delivered), len(c.untold), len(w.certificates()), len(w.cloud.Notifications()))
+	if len(c.delivered) < n/4 {
+		t.Errorf("only %d certificates were delivered: the load was no load", len(c.delivered))
+	}
+	w.reconcile(c.delivered, true)
+	c.checkRepeats()
+	c.checkUntold()
+}
+
+// seeded prints the seed of what comes.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("E2E_SEED"); text != "" {
 		var err error
@@ -39,42 +98,21 @@ func TestRandomKills(t *testing.T) {
 		}
 	}
 	t.Logf("E2E_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-
-	w := newWorld(t)
-	c := &chaos{world: w, stop: make(chan struct{}), end: make(chan struct{}), delivered: map[string]string{}}
-	service := c.learn()
-	var actors sync.WaitGroup
-	for i := range chaosActors {
-		actors.Go(func() { c.act(i, service) })
-	}
-	deadline := time.Now().Add(chaosLimit)
-	n := 0
-	for ; n < kills && time.Now().Before(deadline); n++ {
-		proc := w.launch(built.release, nil)
-		w.await(proc)
-		time.Sleep(time.Duration(5+random.IntN(296)) * time.Millisecond)
-		w.kill()
-		c.killed = append(c.killed, time.Now())
-	}
-	w.start()
-	close(c.stop)
-	time.AfterFunc(afterwards, func() { close(c.end) })
-	actors.Wait()
-	if n < kills {
-		t.Errorf("only %d of %d kills within %v", n, kills, chaosLimit)
-	}
-	c.settle()
-	t.Logf("%d kills, %d certificates delivered and %d without the cloud, %d issued, %d notifications", n, len(c.delivered), len(c.untold), len(w.certificates()), len(w.cloud.Notifications()))
-	if len(c.delivered) < kills/4 {
-		t.Errorf("only %d certificates were delivered: the load was no load", len(c.delivered))
-	}
-	w.reconcile(c.delivered, true)
-	c.checkRepeats()
-	c.checkUntold()
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// chaos is the load of TestRandomKills.
+// resume starts whatever does not run.
+func (w *world) resume() {
+	w.t.Helper()
+	if w.back != nil && w.back.running == nil {
+		w.back.start(built.release)
+	}
+	if w.running == nil {
+		w.start()
+	}
+}
+
+// chaos is the load while connectors are killed.
 type chaos struct {
 	*world
 	stop chan struct{} // closed after the last kill

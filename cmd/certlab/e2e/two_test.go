@@ -3,23 +3,15 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"crypto/tls"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"crypto/tls"
 )
 
 // back is a second connector: it has the Intune credential and is the
@@ -49,7 +41,7 @@ func (w *world) split(text string) string {
 		}
 		writeFile(w.t, filepath.Join(b.dir, filepath.Base(name)), content)
 	}
-	b.certificates()
+	neighbours(w.t, b.dir)
 	from, to := strings.Index(text, "tenants:"), strings.Index(text, "cas:")
 	if from < 0 || to < from {
 		w.t.Fatal("the file that init wrote has no tenants before cas")
@@ -72,47 +64,6 @@ shutdown_grace: 10s
 		w.t.Fatal("the file that init wrote has no Intune policy")
 	}
 	return strings.ReplaceAll(text[:from]+text[to:], ours, fmt.Sprintf(others, b.address))
-}
-
-// certificates makes a root, the registration point's server certificate and
-// the front end's client certificate.
-func (b *back) certificates() {
-	b.t.Helper()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Neighbours"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	rootKey := b.certificate("root", root, nil, nil)
-	b.certificate("server", &x509.Certificate{
-		SerialNumber: big.NewInt(2), DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-	}, root, rootKey)
-	b.certificate("client", &x509.Certificate{
-		SerialNumber: big.NewInt(3), DNSNames: []string{"front.example.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-	}, root, rootKey)
-}
-
-func (b *back) certificate(name string, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) *ecdsa.PrivateKey {
-	b.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	writeFile(b.t, filepath.Join(b.dir, name+".pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	writeFile(b.t, filepath.Join(b.dir, name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
-	return key
 }
 
 // start runs the second connector until it answers.
@@ -173,4 +124,15 @@ func (b *back) kill() {
 	_ = b.running.cmd.Process.Kill()
 	<-b.running.ended
 	b.running = nil
+}
+
+// awaitDeath waits until a second connector with a failpoint has met it.
+func (b *back) awaitDeath() {
+	b.t.Helper()
+	select {
+	case <-b.running.ended:
+		b.running = nil
+	case <-time.After(20 * time.Second):
+		b.t.Fatal("the failpoint was not met")
+	}
 }
