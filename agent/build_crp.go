@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"net/http"
@@ -32,12 +33,24 @@ func (a *Agent) buildRegistrationPoint(points map[string]*crp.Point) (err error)
 		// NDES knows none of them.
 		front := crphttp.FrontEnd{Name: f.Name, Tenants: f.Tenants, ReleasesItself: f.ReleasesItself, LegacySHA1: !f.ReleasesItself}
 		if f.ReleasesItself {
+			front.Issuers = a.issuersOf(f.CA)
 			front.Check = func(csr *pkcs10.Request) *policymodule.Decision { return enroll.Rules{}.CheckCSR(csr, true) }
 		}
 		cfg.FrontEnds = append(cfg.FrontEnds, front)
 	}
 	a.registrationPoint, err = crphttp.New(cfg)
 	return err
+}
+
+// issuersOf returns the certificates of the CA that revokes for a front end: it
+// revokes by serial number, so only what it issued may be reported. nil: there
+// is none.
+func (a *Agent) issuersOf(name string) func(context.Context) ([]*x509.Certificate, error) {
+	issuer, ok := a.cas[name]
+	if !ok {
+		return nil
+	}
+	return issuer.Chain
 }
 
 // eachReporter calls do for every front end that releases by itself and every

@@ -112,6 +112,8 @@ func (a *Agent) NewChallenge(ctx context.Context, w control.Wish) (control.Chall
 		MinKeyBits: w.MinKeyBits, Hash: w.Hash, Template: w.Template, Validity: w.Validity, Lifetime: w.Lifetime,
 	})
 	switch {
+	case errors.Is(err, policymodule.ErrBadWish):
+		return control.Challenge{}, &control.Error{Code: control.CodeInvalid, Text: err.Error()}
 	case errors.Is(err, policymodule.ErrNoRight):
 		return control.Challenge{}, &control.Error{Code: control.CodeForbidden, Text: err.Error()}
 	case errors.Is(err, policymodule.ErrLedgerFull), errors.Is(err, policymodule.ErrTooFast):

@@ -143,7 +143,7 @@ func (p *Point) Notify(ctx context.Context, o policymodule.Outcome) error {
 // was refused. nil: nothing is known against it.
 func (p *Point) Ready() error {
 	if err := p.refused.Load(); err != nil {
-		return fmt.Errorf("Intune tenant %s: %w", p.config.Tenant, err)
+		return fmt.Errorf("tenant %s of Intune: %w", p.config.Tenant, err)
 	}
 	return nil
 }

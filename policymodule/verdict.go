@@ -55,7 +55,8 @@ type Verdicts interface {
 	// GrantVerdict records a grant. The same grant again (equal key, or another
 	// transaction or CSR of the same caller and tenant with equal challenge, key
 	// and names) is recorded beside the first. ErrVerdictSpent when the
-	// challenge belongs to any other.
+	// challenge belongs to any other, has led to a certificate, or was spent at
+	// an endpoint of the same journal.
 	GrantVerdict(ctx context.Context, v Verdict) (Verdict, error)
 
 	// FindVerdict returns what is recorded under a key, or ErrNoVerdict.

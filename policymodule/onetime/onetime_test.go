@@ -289,7 +289,7 @@ func TestVerify(t *testing.T) {
 		{"an alternative name of the right kind", san(2, "phone7.corp.example"), ""},
 		{"another alternative name", san(2, "dc1.corp.example"), policymodule.RuleSAN},
 		{"another kind of alternative name", san(1, "ceo@corp.example"), policymodule.RuleSAN},
-		{"no usage", func(r *policymodule.Request) { r.CSR.ExtKeyUsage = nil }, ""},
+		{"no usage", func(r *policymodule.Request) { r.CSR.ExtKeyUsage = nil }, policymodule.RuleExtKeyUsage},
 		{"another usage", func(r *policymodule.Request) { r.CSR.ExtKeyUsage = append(r.CSR.ExtKeyUsage, smartCard) }, policymodule.RuleExtKeyUsage},
 		{"the usage as application policy", extension(pkcs10.OIDApplicationPolicies, "\x30\x0c\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02"), ""},
 		{"another usage as application policy", extension(pkcs10.OIDApplicationPolicies, "\x30\x0e\x30\x0c\x06\x0a\x2b\x06\x01\x04\x01\x82\x37\x14\x02\x02"), policymodule.RuleExtKeyUsage},

@@ -114,7 +114,12 @@ func allowed(rights policymodule.Rights, csr *pkcs10.Request) *policymodule.Deci
 		d := refuse(policymodule.RuleExtKeyUsage, "the application policies cannot be read")
 		return &d
 	}
-	for _, usage := range slices.Concat(csr.ExtKeyUsage, policies) {
+	usages := slices.Concat(csr.ExtKeyUsage, policies)
+	if len(usages) == 0 { // the CA's template would choose, from what the endpoint allows
+		d := refuse(policymodule.RuleExtKeyUsage, "the request names no extended key usage, and the principal may not have every one")
+		return &d
+	}
+	for _, usage := range usages {
 		if !slices.ContainsFunc(rights.ExtKeyUsages, usage.Equal) {
 			d := refuse(policymodule.RuleExtKeyUsage, "extended key usage "+usage.String()+" is not among those the principal may have")
 			return &d

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
@@ -16,6 +17,8 @@ func Verdicts(t *testing.T, newHarness func(t *testing.T, clock func() time.Time
 	open := func(t *testing.T) *fixture { return newFixture(t, newHarness) }
 	t.Run("grants", func(t *testing.T) { testGrants(t, open) })
 	t.Run("outcomes", func(t *testing.T) { testOutcomes(t, open) })
+	t.Run("issued", func(t *testing.T) { testIssuedChallenge(t, open) })
+	t.Run("endpoints of the same journal", func(t *testing.T) { testGrantsAndEntries(t, open) })
 	t.Run("kept", func(t *testing.T) { testVerdictsKept(t, open) })
 	t.Run("one challenge at once", func(t *testing.T) { testGrantRace(t, open) })
 	t.Run("two certificates at once", func(t *testing.T) { testOutcomeRace(t, open) })
@@ -223,6 +226,43 @@ func testOutcomes(t *testing.T, open func(*testing.T) *fixture) {
 		f.settle(a, issued, digest("c"))
 		f.settle(b, failed, [32]byte{})
 	})
+}
+
+// testIssuedChallenge: a challenge that led to a certificate is granted for no
+// other transaction, and told to nobody a second time.
+func testIssuedChallenge(t *testing.T, open func(*testing.T) *fixture) {
+	f := open(t)
+	first := f.grant(f.verdict("a"))
+	f.settle(first, policymodule.OutcomeIssued, digest("c"))
+	again := f.grant(f.verdict("a")) // a lost answer
+	if again.Outcome != policymodule.OutcomeIssued {
+		t.Errorf("outcome %q", again.Outcome)
+	}
+	other := f.verdict("a")
+	other.TransactionID = "tx-other"
+	_, err := f.Verdicts.GrantVerdict(t.Context(), other)
+	wantError(t, "another transaction", err, policymodule.ErrVerdictSpent)
+}
+
+// testGrantsAndEntries: a challenge serves one front end or one endpoint of
+// our own.
+func testGrantsAndEntries(t *testing.T, open func(*testing.T) *fixture) {
+	f := open(t)
+	v := f.grant(f.verdict("a"))
+	in := f.intent("a")
+	in.ChallengeID = v.ChallengeID
+	_, _, err := f.Journal.Begin(t.Context(), in)
+	wantError(t, "an endpoint after a front end", err, journal.ErrChallengeSpent)
+
+	mine := f.intent("b")
+	mine.ChallengeID = "challenge of an endpoint"
+	if _, _, err := f.Journal.Begin(t.Context(), mine); err != nil {
+		t.Fatal(err)
+	}
+	theirs := f.verdict("b")
+	theirs.ChallengeID = mine.ChallengeID
+	_, err = f.Verdicts.GrantVerdict(t.Context(), theirs)
+	wantError(t, "a front end after an endpoint", err, policymodule.ErrVerdictSpent)
 }
 
 // testVerdictsKept: a front end may report late, by weeks.

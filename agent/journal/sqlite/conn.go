@@ -22,6 +22,7 @@ type conn struct {
 	token int64 // last one that freshToken gave
 
 	ledger bool // challenges may be recorded, which a new entry may spend
+	grants bool // challenges may be granted to front ends, which a new entry must not spend
 }
 
 // arenaSize holds the largest usual row; a longer value is copied by SQLite.

@@ -236,6 +236,9 @@ func prepareJournal(c *conn, path string, o Options) error {
 	if c.ledger, err = truth(c, anyChallenge); err != nil {
 		return err
 	}
+	if c.grants, err = truth(c, anyGrant); err != nil {
+		return err
+	}
 	return os.WriteFile(ownerFile(path), fmt.Appendf(nil, "%s, process %d\n", o.Owner, os.Getpid()), 0o600)
 }
 

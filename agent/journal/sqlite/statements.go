@@ -46,6 +46,7 @@ const (
 	spendChallenge
 	sweepChallenges
 	anyChallenge
+	anyGrant
 	addOutstanding
 	takeOutstanding
 	countOutstanding
@@ -152,6 +153,7 @@ var statements = [lastStatement]string{
 	sweepChallenges: `DELETE FROM challenges WHERE id IN
 		(SELECT id FROM challenges WHERE expires < ? ORDER BY expires LIMIT ?)`,
 	anyChallenge: `SELECT EXISTS (SELECT 1 FROM challenges WHERE id > 0)`,
+	anyGrant:     `SELECT EXISTS (SELECT 1 FROM grants WHERE id > 0)`,
 	addOutstanding: `INSERT INTO outstanding (scope, slot, n) VALUES (?, ?, 1)
 		ON CONFLICT (scope, slot) DO UPDATE SET n = n + 1`,
 	takeOutstanding:  `UPDATE outstanding SET n = n - 1 WHERE scope = ? AND slot = ?`,

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -67,22 +68,33 @@ func (j *Journal) GrantVerdict(ctx context.Context, v policymodule.Verdict) (pol
 }
 
 // bind grants a challenge to a verdict's request, or finds that it was granted
-// to the same one before.
+// to the same one before. Once it has led to a certificate it is granted to
+// nobody: what was granted before is found under its own key.
 func bind(c *conn, v *policymodule.Verdict) (wrote bool, err error) {
 	g, found, err := findGrant(c, v.ChallengeID)
 	if err != nil {
 		return false, err
 	}
 	if found {
-		if g.caller != v.Caller || g.tenant != v.Tenant || g.csrKey != v.CSRKey || g.names != v.NameDigest {
+		if g.issued || g.caller != v.Caller || g.tenant != v.Tenant || g.csrKey != v.CSRKey || g.names != v.NameDigest {
 			return false, policymodule.ErrVerdictSpent
 		}
 		return true, touch(c, g.id, v.At, nil)
 	}
-	s, err := c.use(insertGrant)
+	// An endpoint of our own may have spent it.
+	s, err := c.use(entryByChallenge)
 	if err != nil {
 		return false, err
 	}
+	spent, err := s.int(challengeKey(v.ChallengeID)).text(v.ChallengeID).step()
+	s.reset()
+	if err != nil || spent {
+		return false, cmp.Or(err, policymodule.ErrVerdictSpent)
+	}
+	if s, err = c.use(insertGrant); err != nil {
+		return false, err
+	}
+	c.grants = true
 	s.int(challengeKey(v.ChallengeID)).text(v.ChallengeID).text(v.Caller).text(v.Tenant)
 	return true, s.blob(v.CSRKey[:]).blob(v.NameDigest[:]).time(v.At).exec()
 }
@@ -153,6 +165,14 @@ func findVerdict(c *conn, k policymodule.VerdictKey) (r verdictRow, found bool, 
 	r.ChallengeID, r.CSRKey, r.NameDigest, r.At = s.colText(), s.colDigest(), s.colDigest(), s.colTime()
 	r.Outcome, r.Thumbprint, r.OutcomeAt = s.colText(), s.colDigest(), s.colTime()
 	return r, true, nil
+}
+
+// granted reports whether a challenge was granted to a front end: then no
+// endpoint of our own may spend it.
+func granted(c *conn, challengeID string, err *error) bool {
+	_, found, failed := findGrant(c, challengeID)
+	*err = failed
+	return found
 }
 
 func findGrant(c *conn, challengeID string) (g grant, found bool, err error) {
