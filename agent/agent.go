@@ -54,6 +54,7 @@ type Agent struct {
 	// registrationPoint is what other front ends ask; nil: there are none.
 	registrationPoint *crphttp.Handler
 	status            *status.Status
+	checks            []task // questions to neighbours, asked once at a start and answered in the log
 }
 
 // New opens everything that needs no network: keys, journal, CAs, policy
@@ -206,7 +207,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.options.Ready != nil {
 		a.options.Ready()
 	}
-	err = runTasks(ctx, tasks)
+	err = runTasks(ctx, append(tasks, a.checks...))
 	a.log.Info("stopping")
 	return err
 }

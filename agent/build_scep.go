@@ -25,7 +25,7 @@ func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodu
 		return scephttp.Endpoint{}, fmt.Errorf("endpoint %q: %w", e.Name, err)
 	}
 	enroller, err := a.registration.Add(enroll.EndpointConfig{
-		Name: e.Name, Tenant: e.tenant(), Module: module, CA: issuer.Authority, CAName: e.CA,
+		Name: e.Name, Tenant: e.tenant(), Module: module, ModuleKind: e.Policy.kind(), CA: issuer.Authority, CAName: e.CA,
 		Templates: e.Templates.purposes(), Rules: rules,
 		AnswerWithin: e.AnswerWithin, WithholdFor: e.WithholdFor, ReplayWindow: e.ReplayWindow, ParkedFor: e.PendingFor,
 		SameStore: issuer.sameStore,
@@ -43,6 +43,7 @@ func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodu
 	return scephttp.Endpoint{
 		Name: e.Name, Path: e.Path, Enroller: enroller, RA: func() *scep.RA { return ra }, Algorithms: algorithms,
 		Ready:   func() error { return a.ready(e, module) },
+		Clock:   a.options.Clock,
 		BareGET: bare, AdminPath: admin, NDESCompatible: strings.HasPrefix(strings.ToLower(e.Path), "/certsrv/mscep"),
 	}, nil
 }

@@ -23,6 +23,21 @@ type Policy struct {
 // endpoint need not say which names it allows.
 func (p Policy) Vouched() bool { return p.Intune != nil || p.RegistrationPoint != nil }
 
+// kind names the policy in audit lines.
+func (p Policy) kind() string {
+	switch {
+	case p.Intune != nil:
+		return "intune"
+	case p.RegistrationPoint != nil:
+		return "registration_point"
+	case p.Onetime != nil:
+		return "onetime"
+	case p.Token != nil:
+		return "token"
+	}
+	return "static"
+}
+
 // makesChallenges reports whether principals may have challenges made.
 func (p Policy) makesChallenges() bool {
 	return p.Onetime != nil || p.Token != nil && p.Token.Signing != nil

@@ -119,6 +119,10 @@ func (c *Config) validateReferences(e *Endpoint, at string, m *mistakes) {
 	} {
 		if t.name != "" && !slices.Contains(profiles, t.name) {
 			m.Add(at+".templates."+t.key, "%q is no profile of cas[%d], which has %s", t.name, i, strings.Join(profiles, ", "))
+			continue
+		}
+		if eku := embedded.defaultEKU(t.name); len(e.Allow.EKU) > 0 && !slices.ContainsFunc(extKeyUsages(e.Allow.EKU), extKeyUsages([]string{eku})[0].Equal) && (t.name != "" || t.key == "general") {
+			m.Add(at+".allow.eku", "lacks %s, which the CA gives where a request asks for none; such certificates would be refused and revoked", eku)
 		}
 	}
 	for _, own := range []KeyPair{e.RA.Signing, e.RA.Encryption} {
@@ -126,6 +130,22 @@ func (c *Config) validateReferences(e *Endpoint, at string, m *mistakes) {
 			m.Add(at+".ra", "uses the CA's key; make a key of its own, or decrypting for strangers endangers the CA")
 		}
 	}
+}
+
+// defaultEKU is what a profile gives where a request asks for no extended key
+// usage; "" is the first profile.
+func (e *EmbeddedCA) defaultEKU(profile string) string {
+	p := DefaultProfile()
+	for i, candidate := range e.Profiles {
+		if candidate.Name == profile || profile == "" && i == 0 {
+			p = candidate
+			break
+		}
+	}
+	if len(p.EKU) == 0 || slices.Contains(p.EKU, "clientAuth") {
+		return "clientAuth"
+	}
+	return p.EKU[0]
 }
 
 // profileNames lists what an embedded CA can issue.
