@@ -10,10 +10,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -82,3 +84,23 @@ func neighbourClient(t *testing.T, dir string, shown bool) *http.Client {
 	// A connection of its own for each call: the other side dies at times.
 	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
 }
+
+// invite adds a listener with mutual TLS to a connector that does not run, and
+// further keys at the end of its configuration. It returns the address.
+func (w *world) invite(face, more string) string {
+	w.t.Helper()
+	if err := os.Mkdir(w.neighbours(), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	neighbours(w.t, w.neighbours())
+	address := freeAddress(w.t)
+	w.edit(func(text string) string {
+		return strings.Replace(text, "listeners:\n", fmt.Sprintf(`listeners:
+  - {name: neighbours, address: %q, faces: [%s], client_ca: neighbours/root.pem, tls: {certificate: neighbours/server.pem, key: neighbours/server.key}}
+`, address, face), 1) + more
+	})
+	return strings.Replace("https://"+address, "127.0.0.1", "localhost", 1)
+}
+
+// neighbours is the folder of what invite wrote.
+func (w *world) neighbours() string { return w.path("neighbours") }

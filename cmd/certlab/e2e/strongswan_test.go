@@ -19,6 +19,7 @@ import (
 type swan struct {
 	*world
 	dir, url             string
+	dn, san              string
 	ca, signing, encrypt string // files
 }
 
@@ -31,7 +32,7 @@ const (
 func (w *world) swan(url string) *swan {
 	w.t.Helper()
 	need(w.t, "pki", "strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins")
-	s := &swan{world: w, dir: shortDir(w.t), url: url}
+	s := &swan{world: w, dir: shortDir(w.t), url: url, dn: swanDN, san: swanName}
 	must(w.t, s.dir, "pki", "--scepca", "--url", url, "--caout", "ca.pem", "--raout", "ra.pem", "--outform", "pem", "--force")
 	found, err := filepath.Glob(s.dir + "/*.pem")
 	if err != nil {
@@ -59,7 +60,7 @@ func (s *swan) scep(key int, more ...string) (*x509.Certificate, error) {
 	s.t.Helper()
 	file := writeKey(s.t, fmt.Sprintf("%s/key%d", s.dir, key), testkeys.RSA2048(key))
 	args := append([]string{
-		"--scep", "--url", s.url, "--in", file, "--dn", swanDN, "--san", swanName,
+		"--scep", "--url", s.url, "--in", file, "--dn", s.dn, "--san", s.san,
 		"--cacert-enc", s.encrypt, "--cacert-sig", s.signing, "--cacert", s.ca,
 		"--interval", "1", "--maxpolltime", "30", "--outform", "pem",
 	}, more...)

@@ -148,7 +148,7 @@ func (w *world) configure(two bool) {
 		"        - {name: device, validity: 8760h, eku: [clientAuth, "+ipsecTunnel+"]}\n"+
 			"        - {name: reviewed, validity: 8760h, eku: [clientAuth], approval: true}\n")
 	replace("    templates: {general: device}\n", "    templates: {general: device}\n    answer_within: 3s\n    allow: {eku: [clientAuth, "+ipsecTunnel+"]}\n")
-	replace("\njournal:", w.endpointText()+"\njournal:")
+	replace("\njournal:", endpointText()+"\njournal:")
 	text += "limits: {failures_per_minute: 1000000}\nlog: {level: debug, file: connector.log, audit_file: audit.log}\nshutdown_grace: 10s\n"
 	if two {
 		text = w.split(text)
@@ -157,11 +157,22 @@ func (w *world) configure(two bool) {
 	writeFile(w.t, w.path("challenge"), []byte(w.static+"\n"))
 }
 
-func (w *world) endpointText() string {
-	const ra = `    ra:
+// endpointIn is an endpoint of the configuration file; more are further lines,
+// each with the indentation of a key.
+func endpointIn(name, path, policy, more string) string {
+	return fmt.Sprintf(`  - name: %s
+    path: %s
+    ca: %s
+    %s
+    answer_within: 2s
+    %s
+    ra:
       signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
       encryption: {certificate: ra/encryption.crt.pem, key: ra/encryption.key.pem}
-`
+`, name, path, caName, policy, more)
+}
+
+func endpointText() string {
 	const static = "policy: {static: {challenge: {file: challenge}, allow_static_challenge: true}}\n    allow: {subject: [\"*\"], san: [\"*\"]}"
 	const intune = "policy: {intune: {tenant: intune}}"
 	var b strings.Builder
@@ -173,9 +184,19 @@ func (w *world) endpointText() string {
 		{"legacy", legacyPath, intune, "templates: {general: device}\n    algorithms: {legacy_sha1: true}"},
 		{"short", shortPath, intune, "templates: {general: device}\n    withhold_for: 4s"},
 	} {
-		fmt.Fprintf(&b, "  - name: %s\n    path: %s\n    ca: %s\n    %s\n    answer_within: 2s\n    %s\n%s", e.name, e.path, caName, e.policy, e.more, ra)
+		b.WriteString(endpointIn(e.name, e.path, e.policy, e.more))
 	}
 	return b.String()
+}
+
+// edit changes the configuration of a connector that does not run.
+func (w *world) edit(change func(text string) string) {
+	w.t.Helper()
+	b, err := os.ReadFile(w.path("certconnector.yaml"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	writeFile(w.t, w.path("certconnector.yaml"), []byte(change(string(b))))
 }
 
 // during has a subtest take the blame until the returned function is called.
