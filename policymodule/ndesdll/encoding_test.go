@@ -199,7 +199,10 @@ func TestSurviveStrangers(t *testing.T) {
 	p := newPortable(t)
 	csr, cert := samples(t)
 	for _, seed := range [][]byte{
-		csr, cert, []byte(`{"verdict":"refused","rule":"intune_subject_mismatch","a":[{"b":null}],"n":-1.5e3}`), []byte(`{"v":"\ud834\udd1e\u0041"}`),
+		csr, cert,
+		{0x30, 0x0b, 0x30, 0x09, 2, 1, 0, 0x30, 0, 0x30, 2, 5, 0}, // as short as a request can be
+		{0x30, 0x11, 0x30, 0x0f, 2, 1, 7, 0x30, 0, 0x30, 0, 0x30, 0, 0x30, 0, 0x30, 2, 5, 0},
+		[]byte(`{"verdict":"refused","rule":"intune_subject_mismatch","a":[{"b":null}],"n":-1.5e3}`), []byte(`{"v":"\ud834\udd1e\u0041"}`),
 		wide("https://crp.corp.example:8443/base"), wide("https://[::1]:443/"), wide("\u200e00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff 01 23 45 67"),
 	} {
 		p.call("seed", seed)

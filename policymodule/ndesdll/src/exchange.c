@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "encoding.h"
+#include "owed.h"
 #include "pendingfile.h"
 #include "policy.h"
 #include "reasons.h"
@@ -148,6 +149,7 @@ static void forget(struct policy *p, const struct outcome *o)
 	ReleaseSRWLockExclusive(&p->pending_lock);
 	if (p->folder[0])
 		pendingfile_forget(p->folder, o->transaction, o->csr);
+	owed_forget(p, o);
 }
 
 /* log_untold names the certificate that is out and of which nobody was told. */
@@ -215,7 +217,8 @@ static HRESULT deliver(struct policy *p, const struct bytes *body, const struct 
 			return hr;
 		if (GetTickCount64() + wait >= deadline ||
 		    WaitForSingleObject(p->stop, wait) != WAIT_TIMEOUT) {
-			log_untold(o, "the time is over (NotifyTimeoutMs); revoke the certificate by hand if it must not be used");
+			log_untold(o, owed_keep(p, o, body) ? "the time is over (NotifyTimeoutMs); it is kept and told later" :
+				   "the time is over (NotifyTimeoutMs) and it cannot be kept; revoke the certificate by hand if it must not be used");
 			return HRESULT_FROM_WIN32(ERROR_WINHTTP_TIMEOUT);
 		}
 		pause = pause < 8000 ? 2 * pause : pause;

@@ -150,6 +150,7 @@ static HRESULT exchange(HINTERNET r, const struct config *c, const struct bytes 
 			ULONGLONG deadline, struct answer *a)
 {
 	static const wchar_t headers[] = L"Content-Type: application/json\r\nAccept: application/json\r\n";
+	ULONGLONG now;
 	HRESULT hr;
 	DWORD n;
 
@@ -160,6 +161,10 @@ static HRESULT exchange(HINTERNET r, const struct config *c, const struct bytes 
 		return hr;
 	if (!WinHttpWriteData(r, body->at, (DWORD)body->length, &n) || n != body->length)
 		return last_error("Failed to send the body of the http request.");
+	now = GetTickCount64();
+	n = now < deadline ? (DWORD)(deadline - now) : 1;
+	set_number(r, WINHTTP_OPTION_RECEIVE_RESPONSE_TIMEOUT, n);
+	set_number(r, WINHTTP_OPTION_RECEIVE_TIMEOUT, n);
 	if (!WinHttpReceiveResponse(r, NULL))
 		return last_error("Failed to receive the http response.");
 	a->status = header_number(r, WINHTTP_QUERY_STATUS_CODE);

@@ -6,11 +6,12 @@
 
 #include "encoding.h"
 #include "http.h"
-#include "privatefolder.h"
 #include "log.h"
 #include "pending.h"
+#include "privatefolder.h"
+#include "sealed.h"
 
-enum { SEALED_BYTES = 1100 << 10, NAME = 2 * 16 };
+enum { NAME = 2 * 16 };
 
 /* name_half is half of a file's name: digits of a digest, for a transaction ID
  * may hold anything. */
@@ -27,7 +28,7 @@ static BOOL name_half(struct slice of, wchar_t out[NAME + 1])
 	return TRUE;
 }
 
-static BOOL path_of(const wchar_t *folder, struct slice transaction, const struct slice *csr, const wchar_t *ending, wchar_t path[MAX_PATH])
+BOOL pendingfile_path(const wchar_t *folder, struct slice transaction, const struct slice *csr, const wchar_t *ending, wchar_t path[MAX_PATH])
 {
 	wchar_t first[NAME + 1], second[NAME + 1] = L"*";
 
@@ -67,6 +68,8 @@ static void delete_old(const wchar_t *folder)
 		if ((found.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) || age(&found.ftLastWriteTime) < PENDING_LIFE)
 			continue;
 		_snwprintf(path, MAX_PATH - 1, L"%ls\\%ls", folder, found.cFileName);
+		if (wcsstr(found.cFileName, L".owed"))
+			log_line(LOG_ERROR, "An outcome that was owed for 7 days is given up.");
 		DeleteFileW(path);
 	} while (FindNextFileW(h, &found));
 	FindClose(h);
@@ -90,75 +93,21 @@ void pendingfile_open(const wchar_t *log_file, wchar_t folder[MAX_PATH])
 		log_line(LOG_WARNING, "The folder pending next to the log cannot be used; outcomes of requests that are under way while the application pool restarts cannot be told.");
 }
 
-static BOOL write_file(const wchar_t *path, const BYTE *from, DWORD length)
-{
-	HANDLE h = CreateFileW(path, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
-	DWORD n = 0;
-	BOOL ok;
-
-	if (h == INVALID_HANDLE_VALUE)
-		return FALSE;
-	ok = WriteFile(h, from, length, &n, NULL) && n == length && FlushFileBuffers(h);
-	return CloseHandle(h) && ok;
-}
-
 void pendingfile_keep(const wchar_t *folder, struct slice transaction, struct slice csr)
 {
-	DATA_BLOB in = {(DWORD)csr.length, (BYTE *)csr.at}, out = {0, NULL};
-	DATA_BLOB entropy = {(DWORD)transaction.length, (BYTE *)transaction.at};
-	wchar_t path[MAX_PATH], writing[MAX_PATH], half[16];
-	BOOL ok;
+	wchar_t path[MAX_PATH];
 
-	/* Two threads may keep one request at once. */
-	_snwprintf(half, 16, L"%lx.tmp", (unsigned long)GetCurrentThreadId());
-	ok = path_of(folder, transaction, &csr, L"bin", path) && path_of(folder, transaction, &csr, half, writing) &&
-	     CryptProtectData(&in, NULL, &entropy, NULL, NULL, CRYPTPROTECT_UI_FORBIDDEN | CRYPTPROTECT_LOCAL_MACHINE, &out);
-	if (ok) {
-		ok = write_file(writing, out.pbData, out.cbData) &&
-		     MoveFileExW(writing, path, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH);
-		LocalFree(out.pbData);
-	}
-	if (!ok)
+	if (!pendingfile_path(folder, transaction, &csr, L"bin", path) || !sealed_write(path, transaction, csr))
 		log_line(LOG_WARNING, "The request cannot be kept on disk: error %lu.", (unsigned long)GetLastError());
-}
-
-static BOOL read_file(const wchar_t *path, struct bytes *out)
-{
-	HANDLE h = CreateFileW(path, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
-	BYTE part[4096];
-	DWORD n = 0;
-	BOOL ok;
-
-	out->most = SEALED_BYTES;
-	if (h == INVALID_HANDLE_VALUE)
-		return FALSE;
-	do
-		ok = ReadFile(h, part, sizeof part, &n, NULL) && bytes_add(out, part, n);
-	while (ok && n > 0);
-	CloseHandle(h);
-	return ok;
 }
 
 /* unseal reads a request and sees that it holds the key. */
 static BOOL unseal(const wchar_t *path, struct slice transaction, const struct slice *key, struct bytes *csr)
 {
-	DATA_BLOB entropy = {(DWORD)transaction.length, (BYTE *)transaction.at}, in, out = {0, NULL};
-	struct bytes sealed = {0};
 	struct slice own;
-	BOOL ok = FALSE;
 
-	if (read_file(path, &sealed)) {
-		in = (DATA_BLOB){(DWORD)sealed.length, sealed.at};
-		ok = CryptUnprotectData(&in, NULL, &entropy, NULL, NULL, CRYPTPROTECT_UI_FORBIDDEN, &out);
-	}
-	if (ok) {
-		ok = !key || (request_key(out.pbData, out.cbData, &own) && slice_equal(own, *key));
-		ok = ok && bytes_add(csr, out.pbData, out.cbData);
-		wipe(out.pbData, out.cbData);
-		LocalFree(out.pbData);
-	}
-	bytes_free(&sealed);
-	return ok;
+	return sealed_read(path, transaction, csr) &&
+	       (!key || (request_key(csr->at, csr->length, &own) && slice_equal(own, *key)));
 }
 
 BOOL pendingfile_find(const wchar_t *folder, struct slice transaction, const struct slice *key, struct bytes *csr)
@@ -169,7 +118,7 @@ BOOL pendingfile_find(const wchar_t *folder, struct slice transaction, const str
 	BOOL any = FALSE;
 	HANDLE h;
 
-	if (!path_of(folder, transaction, NULL, L"bin", pattern))
+	if (!pendingfile_path(folder, transaction, NULL, L"bin", pattern))
 		return FALSE;
 	h = FindFirstFileW(pattern, &found);
 	if (h == INVALID_HANDLE_VALUE)
@@ -196,6 +145,6 @@ void pendingfile_forget(const wchar_t *folder, struct slice transaction, struct 
 {
 	wchar_t path[MAX_PATH];
 
-	if (path_of(folder, transaction, &csr, L"bin", path))
+	if (pendingfile_path(folder, transaction, &csr, L"bin", path))
 		DeleteFileW(path);
 }

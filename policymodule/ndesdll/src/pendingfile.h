@@ -14,6 +14,10 @@
  * old. folder becomes "" when it cannot be used: then memory must do. */
 void pendingfile_open(const wchar_t *log_file, wchar_t folder[MAX_PATH]);
 
+/* pendingfile_path makes the name of a file: of a transaction, and of one
+ * request or of any. */
+BOOL pendingfile_path(const wchar_t *folder, struct slice transaction, const struct slice *csr, const wchar_t *ending, wchar_t path[MAX_PATH]);
+
 /* pendingfile_keep writes a request durably. A failure is logged, no more. */
 void pendingfile_keep(const wchar_t *folder, struct slice transaction, struct slice csr);
 

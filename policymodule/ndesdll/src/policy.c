@@ -7,6 +7,7 @@
 
 #include "encoding.h"
 #include "identity.h"
+#include "owed.h"
 #include "pendingfile.h"
 
 static struct policy *of(NDESPolicy *face) { return (struct policy *)face; }
@@ -30,6 +31,7 @@ static ULONG STDMETHODCALLTYPE add(NDESPolicy *self)
 
 static void shut(struct policy *p)
 {
+	owed_stop(p);
 	if (p->ready)
 		http_close(&p->http);
 	p->ready = FALSE;
@@ -66,8 +68,10 @@ static HRESULT STDMETHODCALLTYPE initialize(NDESPolicy *self)
 	if (SUCCEEDED(hr))
 		hr = http_open(&p->http, &p->config);
 	p->ready = SUCCEEDED(hr);
-	if (p->ready)
+	if (p->ready) {
 		pendingfile_open(p->config.log_file, p->folder);
+		owed_start(p);
+	}
 	log_line(SUCCEEDED(hr) ? LOG_INFO : LOG_ERROR, "Exiting Initialize with 0x%lx", (unsigned long)hr);
 	ReleaseSRWLockExclusive(&p->use);
 	identity_restore(&was);
@@ -95,13 +99,20 @@ static HRESULT STDMETHODCALLTYPE uninitialize(NDESPolicy *self)
  * fail later. */
 static HRESULT STDMETHODCALLTYPE generate_challenge(NDESPolicy *self, PCWSTR wanted_template, PCWSTR params, PWSTR *challenge)
 {
+	struct identity was;
+	HRESULT hr;
+
 	(void)self;
 	(void)wanted_template;
 	(void)params;
 	if (!challenge)
 		return E_POINTER;
 	*challenge = NULL;
+	hr = identity_process(&was);
+	if (FAILED(hr))
+		return hr;
 	log_line(LOG_WARNING, "GenerateChallenge is refused: challenges come from Intune.");
+	identity_restore(&was);
 	return E_NOTIMPL;
 }
 

@@ -21,6 +21,7 @@ struct policy {
 	struct config config;
 	struct http http;
 	wchar_t folder[MAX_PATH]; /* of requests on disk; "": memory only */
+	HANDLE worker;            /* tells what is owed; ends before http is closed */
 
 	SRWLOCK pending_lock; /* guards pending */
 	struct pending pending;

@@ -219,8 +219,14 @@ static void try(const uint8_t *from, size_t length)
 	char value[32], line[40];
 	uint8_t digest[32];
 
-	request_key(at, length, &key);
-	certificate_key(at, length, &serial, &key);
+	if (request_key(at, length, &key))
+		base64_add(&out, key.at, key.length);
+	bytes_free(&out);
+	if (certificate_key(at, length, &serial, &key)) {
+		base64_add(&out, serial.at, serial.length);
+		base64_add(&out, key.at, key.length);
+	}
+	bytes_free(&out);
 	json_text(at, length, "verdict", value, sizeof value);
 	wire_verdict(&body);
 	wire_rule(&body, line, sizeof line);
