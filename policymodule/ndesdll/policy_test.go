@@ -267,8 +267,15 @@ func neverTaken(t *testing.T, f *fixture) {
 	f.want(winTimeout, "notify", r.transaction, "0", "0", f.certificate(t, r))
 	wantLog(t, f, "it is kept and told later")
 	f.reporter.set(true)
+	f.want(sOK, "setnumber", "NotifyTimeoutMs", "60000")
+	f.toldLater(t, r)
+}
+
+// toldLater restarts, as IIS does, and waits until what is owed is told.
+func (f *fixture) toldLater(t *testing.T, r request) {
+	t.Helper()
 	before := len(f.reporter.of(r.transaction))
-	f.again() // the next worker process finds what is owed
+	f.again()
 	for deadline := time.Now().Add(10 * time.Second); len(f.reporter.of(r.transaction)) == before; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what is owed is not told later")

@@ -27,6 +27,17 @@ func wrongClient(t *testing.T, f *fixture) {
 	wantLog(t, f, "rule client_certificate_name")
 	f.want(sOK, "set", "ClientCertThumbprint", f.thumbprint)
 	f.again()
+
+	// An outcome that meets a wrong certificate is told once that is mended.
+	granted := f.granted(t)
+	again, _ := f.serve(t, f.handler, f.ca)
+	f.want(sOK, "set", "Url", "https://"+again)
+	f.want(sOK, "set", "ClientCertThumbprint", other)
+	f.again()
+	f.want(statusForbidden, "notify", granted.transaction, "0", "0", f.certificate(t, granted))
+	f.want(sOK, "set", "Url", "https://"+f.address)
+	f.want(sOK, "set", "ClientCertThumbprint", f.thumbprint)
+	f.toldLater(t, granted)
 }
 
 func pins(t *testing.T, f *fixture) {
@@ -91,7 +102,7 @@ func notThere(t *testing.T, f *fixture) {
 }
 
 func oddServers(t *testing.T, f *fixture) {
-	f.want(sOK, "setnumber", "TimeoutMs", "1000")
+	f.want(sOK, "setnumber", "TimeoutMs", "2000")
 	var redirected atomic.Int32
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {

@@ -167,29 +167,62 @@ static void log_untold(const struct outcome *o, const char *why)
 	log_line(LOG_ERROR, "The certificate with serial number %s is released, but not told: %s.", text, why);
 }
 
-/* told reads the answer to an outcome. S_FALSE: try again. */
-static HRESULT told(const struct outcome *o, const struct answer *a)
+enum fate fate_of(const struct answer *a)
 {
+	char rule[80];
+
 	switch (a->status) {
-	case 204:
-		return S_OK;
 	case 202:
-		log_line(LOG_INFO, "The outcome is recorded and will be told.");
-		return S_OK;
+	case 204:
+		return FATE_TAKEN;
 	case 409:
+		return FATE_REFUSED;
+	case 400:
+	case 413:
+	case 415:
+		return FATE_HOPELESS;
+	case 401:
+	case 403:
+	case 404:
+	case 407:
+		wire_rule(&a->body, rule, sizeof rule);
+		return strcmp(rule, "notify_without_verdict") == 0 ? FATE_HOPELESS : FATE_MENDABLE;
+	}
+	return FATE_LATER;
+}
+
+/* put_off keeps an outcome to be told later. */
+static void put_off(struct policy *p, const struct outcome *o, const struct bytes *body)
+{
+	log_untold(o, owed_keep(p, o, body) ? "it is kept and told later" :
+		   "it cannot be kept; revoke the certificate by hand if it must not be used");
+}
+
+/* told reads the answer to an outcome. S_FALSE: try again. */
+static HRESULT told(struct policy *p, const struct outcome *o, const struct bytes *body, const struct answer *a)
+{
+	HRESULT hr;
+
+	switch (fate_of(a)) {
+	case FATE_TAKEN:
+		if (a->status == 202)
+			log_line(LOG_INFO, "The outcome is recorded and will be told.");
+		return S_OK;
+	case FATE_REFUSED:
 		log_untold(o, "it is refused for good, and the connector has a certificate that it refuses revoked");
 		status_failure(a);
 		return HRESULT_FROM_WIN32(ERROR_REQUEST_REFUSED);
-	case 429:
-	case 500:
-	case 502:
-	case 503:
-	case 504:
+	case FATE_LATER:
 		status_failure(a);
 		return S_FALSE;
+	case FATE_MENDABLE: /* by an administrator, not by waiting here */
+		hr = status_failure(a);
+		put_off(p, o, body);
+		return hr;
+	default:
+		log_untold(o, "the registration point will not take it; revoke the certificate by hand if it must not be used");
+		return status_failure(a);
 	}
-	log_untold(o, "the registration point does not take it; revoke the certificate by hand if it must not be used");
-	return status_failure(a);
 }
 
 /* deliver tries until the outcome is taken, refused, or the time is over. The
@@ -208,17 +241,14 @@ static HRESULT deliver(struct policy *p, const struct bytes *body, const struct 
 		left = now < deadline ? (DWORD)(deadline - now) : 1;
 		hr = http_post(&p->http, WIRE_NOTIFY, body, left < p->config.timeout ? left : p->config.timeout, &a);
 		wait = SUCCEEDED(hr) && a.retry_after > pause ? a.retry_after : pause;
-		if (SUCCEEDED(hr))
-			hr = told(o, &a);
-		else if (hr != TRUST_E_SUBJECT_NOT_TRUSTED)
-			hr = S_FALSE;
+		hr = SUCCEEDED(hr) ? told(p, o, body, &a) : S_FALSE;
 		bytes_free(&a.body);
 		if (hr != S_FALSE)
 			return hr;
 		if (GetTickCount64() + wait >= deadline ||
 		    WaitForSingleObject(p->stop, wait) != WAIT_TIMEOUT) {
-			log_untold(o, owed_keep(p, o, body) ? "the time is over (NotifyTimeoutMs); it is kept and told later" :
-				   "the time is over (NotifyTimeoutMs) and it cannot be kept; revoke the certificate by hand if it must not be used");
+			log_line(LOG_ERROR, "The time to tell the outcome is over (NotifyTimeoutMs).");
+			put_off(p, o, body);
 			return HRESULT_FROM_WIN32(ERROR_WINHTTP_TIMEOUT);
 		}
 		pause = pause < 8000 ? 2 * pause : pause;

@@ -32,6 +32,7 @@ static BOOL tell(struct policy *p, const wchar_t *path)
 {
 	struct bytes body = {0};
 	struct answer a = {0};
+	enum fate fate;
 	BOOL done = FALSE;
 
 	if (!sealed_read(path, bound, &body)) {
@@ -39,10 +40,12 @@ static BOOL tell(struct policy *p, const wchar_t *path)
 		return FALSE;
 	}
 	if (SUCCEEDED(http_post(&p->http, WIRE_NOTIFY, &body, p->config.timeout, &a))) {
-		done = a.status == 204 || a.status == 202 || a.status == 409;
-		log_line(done && a.status != 409 ? LOG_INFO : LOG_ERROR,
-			 "An outcome that was owed: the registration point answers with status %lu%s.", (unsigned long)a.status,
-			 a.status == 409 ? ", refused for good; the connector has a certificate that it refuses revoked" : done ? "" : "; it is still owed");
+		fate = fate_of(&a);
+		done = fate != FATE_LATER && fate != FATE_MENDABLE;
+		log_line(fate == FATE_TAKEN ? LOG_INFO : LOG_ERROR, "An outcome that was owed: the registration point answers with status %lu; %s.",
+			 (unsigned long)a.status, fate == FATE_TAKEN ? "it is told" :
+			 fate == FATE_REFUSED ? "it is refused for good, and the connector has a certificate that it refuses revoked" :
+			 done ? "it will not be taken" : "it is still owed");
 	}
 	bytes_free(&a.body);
 	bytes_free(&body);

@@ -33,6 +33,17 @@ HRESULT policy_ask(struct policy *p, const struct question *q, BOOL *verified);
 /* policy_tell tells an outcome of which the request is looked up. */
 HRESULT policy_tell(struct policy *p, struct outcome *o);
 
+/* fate is what an answer means for an outcome that was told. */
+enum fate {
+	FATE_TAKEN,
+	FATE_REFUSED,  /* for good; the connector revokes */
+	FATE_LATER,    /* try again soon */
+	FATE_MENDABLE, /* a wrong Url or client certificate: try again much later */
+	FATE_HOPELESS
+};
+
+enum fate fate_of(const struct answer *a);
+
 /* now_seconds is the time in seconds since 1970. */
 int64_t now_seconds(void);
 
