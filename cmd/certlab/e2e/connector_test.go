@@ -136,7 +136,7 @@ func (w *world) awaitDeath() {
 
 // command runs the program's other commands and returns standard output.
 func (w *world) command(args ...string) (string, error) {
-	cmd := exec.Command(built.release, append(args, "--config", w.path("certconnector.yaml"))...)
+	cmd := exec.Command(built.release, append([]string{"--config", w.path("certconnector.yaml")}, args...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
