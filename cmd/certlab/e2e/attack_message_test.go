@@ -166,6 +166,10 @@ func (b *besieged) oracle(t *testing.T) {
 	if events := b.trace(tx.Message.TransactionID); len(events) != 0 {
 		t.Errorf("what was never opened is in the trace: %+v", events)
 	}
+	// The log knows the difference: the mutations failed in more than one place.
+	for _, reason := range []string{"no valid padding", "certification request"} {
+		b.logged(tx.Message.TransactionID, reason)
+	}
 	b.mustIssue(send(t, d, envelope(func(e []byte) []byte { return e })), key) // they were near misses
 }
 

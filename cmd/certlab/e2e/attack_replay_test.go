@@ -57,6 +57,11 @@ func (b *besieged) reuse(t *testing.T) {
 			if again := b.mustIssue(reply, first.Key); !again.Equal(cert) {
 				t.Error("the device got another certificate for the same request")
 			}
+			anew := b.enrol(0, b.request("watch", e.challenge, func(c *scepclient.CSR) { c.KeyUsage = x509.KeyUsageDigitalSignature }))
+			reply, _ = b.try(e.path, anew)
+			if again := b.mustIssue(reply, anew.Key); !again.Equal(cert) {
+				t.Error("the device got another certificate for the same key and names")
+			}
 			if n := len(b.certificates()) - before; n != 0 {
 				t.Errorf("%d more certificates for one challenge", n)
 			}
@@ -71,6 +76,9 @@ func (b *besieged) reuse(t *testing.T) {
 		der := b.csr(ch, key)
 		b.repel(intunePath, scepclient.EnrollRequest{Key: key, DER: der}, scep.BadRequest, "challenge_used")
 		b.heard(der, 0) // a failure after the success would contradict it
+		// Nor is it good once at each endpoint of the tenant.
+		b.repel(shortPath, scepclient.EnrollRequest{Key: key, DER: der}, scep.BadRequest, "challenge_used")
+		b.repel(shortPath, scepclient.EnrollRequest{Key: first, DER: b.csr(ch, first)}, scep.BadRequest, "challenge_used")
 	})
 }
 

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
 	"net/http"
@@ -70,7 +72,13 @@ func (b *besieged) transactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustRefuse(t, r, scep.BadCertID)
-	b.mustIssue(until(t, d, theirs.Message, scep.Success), victim)
+	cert := b.mustIssue(until(t, d, theirs.Message, scep.Success), victim)
+	// GetCert and GetCRL are for those who have a certificate of this CA.
+	for what, ask := range map[string]func(context.Context, scepclient.Identity, *x509.Certificate) (*scepclient.Reply, error){"GetCert": d.GetCert, "GetCRL": d.GetCRL} {
+		if r, err = ask(t.Context(), mine.Message.Signer, cert); err != nil || r.Status != scep.Failure || r.FailInfo != scep.BadCertID {
+			t.Errorf("%s by a stranger: %s, %v", what, describe(r), err)
+		}
+	}
 	if n := len(b.certificates()) - before; n != 1 {
 		t.Errorf("the CA issued %d certificates, want the victim's", n)
 	}

@@ -90,7 +90,7 @@ func besiege(t *testing.T) *besieged {
 	b.signing = b.pair("signer", testkeys.P256(0))
 	b.recipient = b.pair("recipient", testkeys.RSA2048(7))
 	for _, name := range []string{"jamf", "greedy"} {
-		b.passwords[name] = b.secret(rand.Text())
+		b.passwords[name] = b.secret(rand.Text() + rand.Text()[:6])
 		writeFile(t, b.path(name), []byte(b.passwords[name]+"\n"))
 	}
 	mdms := freeAddress(t)
@@ -218,7 +218,7 @@ func (b *besieged) repel(path string, req scepclient.EnrollRequest, info scep.Fa
 	if n := len(b.certificates()) - before; n != 0 {
 		b.t.Errorf("the CA issued %d certificates", n)
 	}
-	if n := b.cloud.Count(intunetest.Validate) - asked; path != intunePath && n != 0 {
+	if n := b.cloud.Count(intunetest.Validate) - asked; path != intunePath && path != shortPath && n != 0 {
 		b.t.Errorf("the cloud was asked %d times about a challenge that is not its", n)
 	}
 	return id
