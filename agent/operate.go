@@ -75,7 +75,7 @@ func (a *Agent) decide(ctx context.Context, id string, do func(ca.Approver, stri
 	case e.State != journal.Parked:
 		return fmt.Errorf("request %s is %s, not parked: %w", id, e.State, ca.ErrForbidden)
 	}
-	approver, ok := a.cas[e.CA].Authority.(ca.Approver)
+	approver, ok := ca.Ability[ca.Approver](a.cas[e.CA].Authority)
 	if !ok {
 		return fmt.Errorf("CA %q decides by itself; use its own console: %w", e.CA, ca.ErrForbidden)
 	}
@@ -97,7 +97,7 @@ func (a *Agent) Revoke(ctx context.Context, caName, serial string, reason ca.Rea
 		slices.Sort(names)
 		return fmt.Errorf("no CA %q is configured, only %s: %w", caName, strings.Join(names, ", "), ca.ErrNotFound)
 	}
-	revoker, ok := issuer.Authority.(ca.Revoker)
+	revoker, ok := ca.Ability[ca.Revoker](issuer.Authority)
 	if !ok {
 		return fmt.Errorf("CA %q cannot revoke from here: %w", caName, ca.ErrForbidden)
 	}

@@ -136,7 +136,7 @@ func (w *work) ask(ctx context.Context) error {
 
 // find asks the CA what became of a submission before there is a second one.
 func (w *work) find(ctx context.Context) error {
-	finder, ok := w.p.CA.(ca.Finder)
+	finder, ok := ca.Ability[ca.Finder](w.p.CA)
 	if !ok {
 		return w.resubmitOnce(ctx)
 	}
@@ -175,7 +175,7 @@ func (w *work) resubmitOnce(ctx context.Context) error {
 
 // collect asks for the outcome of a parked request.
 func (w *work) collect(ctx context.Context) error {
-	collector, ok := w.p.CA.(ca.Collector)
+	collector, ok := ca.Ability[ca.Collector](w.p.CA)
 	if !ok {
 		return w.fail(ctx, journal.Failure{
 			Rule: string(RuleParked), FailInfo: int(badRequest), HResult: ca.HResultFail,

@@ -50,7 +50,7 @@ func (r *Registration) hasten(ctx context.Context, e journal.Entry) {
 
 // getCert answers a GetCert by a holder of a certificate of this CA.
 func (p *Endpoint) getCert(ctx context.Context, req *scep.Request) (*scep.Result, error) {
-	checker, ok := p.CA.(ca.Checker)
+	checker, ok := ca.Ability[ca.Checker](p.CA)
 	if !ok {
 		return scep.Refuse(scep.BadCertID, "this CA keeps no certificates"), nil
 	}
@@ -69,7 +69,7 @@ func (p *Endpoint) getCert(ctx context.Context, req *scep.Request) (*scep.Result
 
 // getCRL answers a GetCRL with the CA's current list.
 func (p *Endpoint) getCRL(ctx context.Context, req *scep.Request) (*scep.Result, error) {
-	publisher, ok := p.CA.(ca.Publisher)
+	publisher, ok := ca.Ability[ca.Publisher](p.CA)
 	if !ok {
 		return scep.Refuse(scep.BadCertID, "this CA publishes no CRL here"), nil
 	}

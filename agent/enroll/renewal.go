@@ -83,7 +83,7 @@ func (p *Endpoint) ours(ctx context.Context, signer *scep.Signer) (cert *x509.Ce
 	if now := p.r.now(); now.Before(cert.NotBefore) || now.After(cert.NotAfter.Add(p.Rules.RenewalGrace)) {
 		return nil, "the signer's certificate is outside its validity", nil
 	}
-	checker, ok := p.CA.(ca.Checker)
+	checker, ok := ca.Ability[ca.Checker](p.CA)
 	if !ok {
 		return nil, "this CA cannot say whether the signer's certificate is revoked", nil
 	}

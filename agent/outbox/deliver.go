@@ -109,7 +109,7 @@ func (o *Outbox) notify(ctx context.Context, outcome policymodule.Outcome) error
 
 // revoke revokes a certificate that must not or will not be used.
 func (o *Outbox) revoke(ctx context.Context, d journal.Debt) ending {
-	revoker, ok := o.CAs[d.Entry.CA].(ca.Revoker)
+	revoker, ok := ca.Ability[ca.Revoker](o.CAs[d.Entry.CA])
 	if !ok {
 		return ending{later: fmt.Errorf("CA %q is not configured or cannot revoke: revoke serial %s there by hand", d.Entry.CA, d.Entry.Serial), notBefore: time.Hour}
 	}

@@ -7,6 +7,7 @@ package catest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -113,13 +114,31 @@ func (b *Bridge) now() time.Time {
 	return time.Now()
 }
 
+// ability finds an optional interface as the connector does.
+func ability[T any](v any) (T, bool) {
+	if a, ok := v.(ca.Authority); ok {
+		return ca.Ability[T](a)
+	}
+	t, ok := v.(T)
+	return t, ok
+}
+
+// must is for an ability that is declared.
+func must[T any](v any) T {
+	t, ok := ability[T](v)
+	if !ok {
+		panic(fmt.Sprintf("the bridge lacks an ability that it declares: %T", v))
+	}
+	return t
+}
+
 func (s *suite) declaration(t *testing.T, b *Bridge) {
 	has := map[Ability]bool{}
-	_, has[CanCollect] = b.Authority.(ca.Collector)
-	_, has[CanFind] = b.Authority.(ca.Finder)
-	_, has[CanRevoke] = b.officer().(ca.Revoker)
-	_, has[CanCheck] = b.officer().(ca.Checker)
-	_, has[CanPublish] = b.officer().(ca.Publisher)
+	_, has[CanCollect] = ability[ca.Collector](b.Authority)
+	_, has[CanFind] = ability[ca.Finder](b.Authority)
+	_, has[CanRevoke] = ability[ca.Revoker](b.officer())
+	_, has[CanCheck] = ability[ca.Checker](b.officer())
+	_, has[CanPublish] = ability[ca.Publisher](b.officer())
 	for ability, there := range has {
 		if there != s.can(ability) {
 			t.Errorf("ca.%s: implemented %t, declared %t", ability, there, s.can(ability))

@@ -12,14 +12,14 @@ func (s *suite) runFind(run runner) {
 	run("request that was never submitted is surely not found", func(t *testing.T, b *Bridge) {
 		mustIssue(t, b, CSROptions{})
 		req := ca.Request{CSR: NewCSR(t, CSROptions{})}
-		_, err := b.Authority.(ca.Finder).Find(t.Context(), queryFor(b, req))
+		_, err := must[ca.Finder](b.Authority).Find(t.Context(), queryFor(b, req))
 		wantError(t, err, ca.ErrNotFound)
 	})
 	run("certificate from before the window is not found", func(t *testing.T, b *Bridge) {
 		req, _ := mustIssue(t, b, CSROptions{})
 		q := queryFor(b, req)
 		q.From = b.now().Add(30 * time.Minute)
-		_, err := b.Authority.(ca.Finder).Find(t.Context(), q)
+		_, err := must[ca.Finder](b.Authority).Find(t.Context(), q)
 		wantError(t, err, ca.ErrNotFound)
 	})
 }
@@ -30,7 +30,7 @@ func (s *suite) findLost(t *testing.T, b *Bridge) {
 	}
 	req := ca.Request{CSR: NewCSR(t, CSROptions{}), Template: b.Templates.Issue}
 	b = b.Lose(t, req)
-	got, err := b.Authority.(ca.Finder).Find(t.Context(), queryFor(b, req))
+	got, err := must[ca.Finder](b.Authority).Find(t.Context(), queryFor(b, req))
 	if err != nil {
 		t.Fatalf("Find: %v", err)
 	}
@@ -45,7 +45,7 @@ func (s *suite) restart(t *testing.T, b *Bridge) {
 	req, got := mustIssue(t, b, CSROptions{})
 	revoked := map[string]ca.Reason{}
 	if s.can(CanRevoke) {
-		if err := b.officer().(ca.Revoker).Revoke(t.Context(), got.Certificate.SerialNumber, ca.KeyCompromise); err != nil {
+		if err := must[ca.Revoker](b.officer()).Revoke(t.Context(), got.Certificate.SerialNumber, ca.KeyCompromise); err != nil {
 			t.Fatalf("Revoke: %v", err)
 		}
 		revoked[got.Certificate.SerialNumber.Text(16)] = ca.KeyCompromise
@@ -59,7 +59,7 @@ func (s *suite) restart(t *testing.T, b *Bridge) {
 		s.checkList(t, b, revoked)
 	}
 	if s.can(CanFind) {
-		again, err := b.Authority.(ca.Finder).Find(t.Context(), queryFor(b, req))
+		again, err := must[ca.Finder](b.Authority).Find(t.Context(), queryFor(b, req))
 		if err != nil || !again.Certificate.Equal(got.Certificate) {
 			t.Errorf("Find after a restart: another certificate, or error %v", err)
 		}

@@ -153,7 +153,7 @@ func (s *suite) cancelled(t *testing.T, b *Bridge) {
 	req := ca.Request{CSR: NewCSR(t, CSROptions{}), Template: b.Templates.Issue}
 	_, err := b.Authority.Issue(ctx, req)
 	wantError(t, err, ca.ErrUnavailable)
-	if f, ok := b.Authority.(ca.Finder); ok {
+	if f, ok := ability[ca.Finder](b.Authority); ok {
 		_, err := f.Find(t.Context(), queryFor(b, req))
 		wantError(t, err, ca.ErrNotFound)
 	}

@@ -41,14 +41,14 @@ func (s *suite) runParked(run runner) {
 	run("approved request is issued once", parked(s.approveOnce))
 	run("parked request survives a restart", parked(s.parkedRestart))
 	run("unknown request ID is not found", func(t *testing.T, b *Bridge) {
-		_, err := b.Authority.(ca.Collector).Collect(t.Context(), "987654")
+		_, err := must[ca.Collector](b.Authority).Collect(t.Context(), "987654")
 		wantError(t, err, ca.ErrNotFound)
 	})
 }
 
 func (s *suite) approve(t *testing.T, b *Bridge) {
 	req, id := mustPark(t, b)
-	collector := b.Authority.(ca.Collector)
+	collector := must[ca.Collector](b.Authority)
 	_, err := collector.Collect(t.Context(), id)
 	if again := wantPending(t, err); again != id {
 		t.Errorf("still parked under %s, was %s", again, id)
@@ -72,7 +72,7 @@ func (s *suite) deny(t *testing.T, b *Bridge) {
 		t.Fatalf("Deny: %v", err)
 	}
 	for range 2 {
-		_, err := b.Authority.(ca.Collector).Collect(t.Context(), id)
+		_, err := must[ca.Collector](b.Authority).Collect(t.Context(), id)
 		wantDenied(t, err, ca.HResultAdminDenied)
 	}
 }
@@ -85,7 +85,7 @@ func (s *suite) approveOnce(t *testing.T, b *Bridge) {
 	issued, errs := make([]*ca.Issued, 8), make([]error, 8)
 	var wg sync.WaitGroup
 	for i := range issued {
-		wg.Go(func() { issued[i], errs[i] = b.Authority.(ca.Collector).Collect(t.Context(), id) })
+		wg.Go(func() { issued[i], errs[i] = must[ca.Collector](b.Authority).Collect(t.Context(), id) })
 	}
 	wg.Wait()
 	for i, got := range issued {
@@ -99,7 +99,7 @@ func (s *suite) approveOnce(t *testing.T, b *Bridge) {
 	if b.Restart == nil {
 		return
 	}
-	got, err := b.Restart(t).Authority.(ca.Collector).Collect(t.Context(), id)
+	got, err := must[ca.Collector](b.Restart(t).Authority).Collect(t.Context(), id)
 	if err != nil || !got.Certificate.Equal(issued[0].Certificate) {
 		t.Errorf("after a restart: another certificate, or error %v", err)
 	}
@@ -112,7 +112,7 @@ func (s *suite) parkedRestart(t *testing.T, b *Bridge) {
 	req, id := mustPark(t, b)
 	b = b.Restart(t)
 	if s.can(CanFind) {
-		_, err := b.Authority.(ca.Finder).Find(t.Context(), queryFor(b, req))
+		_, err := must[ca.Finder](b.Authority).Find(t.Context(), queryFor(b, req))
 		if found := wantPending(t, err); found != id {
 			t.Errorf("found request %s, want %s", found, id)
 		}
@@ -120,7 +120,7 @@ func (s *suite) parkedRestart(t *testing.T, b *Bridge) {
 	if err := b.Approve(t.Context(), id); err != nil {
 		t.Fatalf("Approve: %v", err)
 	}
-	got, err := b.Restart(t).Authority.(ca.Collector).Collect(t.Context(), id)
+	got, err := must[ca.Collector](b.Restart(t).Authority).Collect(t.Context(), id)
 	if err != nil {
 		t.Fatalf("Collect: %v", err)
 	}

@@ -18,10 +18,10 @@ var reasons = []ca.Reason{
 func (s *suite) runRevoke(run runner) {
 	run("every reason revokes, twice is a success", s.revoke)
 	run("unknown serial number is not found", func(t *testing.T, b *Bridge) {
-		err := b.officer().(ca.Revoker).Revoke(t.Context(), big.NewInt(0x5eed), ca.Superseded)
+		err := must[ca.Revoker](b.officer()).Revoke(t.Context(), big.NewInt(0x5eed), ca.Superseded)
 		wantError(t, err, ca.ErrNotFound)
 		if s.can(CanCheck) {
-			_, err := b.officer().(ca.Checker).Check(t.Context(), big.NewInt(0x5eed))
+			_, err := must[ca.Checker](b.officer()).Check(t.Context(), big.NewInt(0x5eed))
 			wantError(t, err, ca.ErrNotFound)
 		}
 	})
@@ -34,7 +34,7 @@ func (s *suite) revoke(t *testing.T, b *Bridge) {
 		_, got := mustIssue(t, b, CSROptions{})
 		serial := got.Certificate.SerialNumber
 		for range 2 {
-			if err := b.officer().(ca.Revoker).Revoke(t.Context(), serial, reason); err != nil {
+			if err := must[ca.Revoker](b.officer()).Revoke(t.Context(), serial, reason); err != nil {
 				t.Fatalf("Revoke with %v: %v", reason, err)
 			}
 		}
@@ -52,7 +52,7 @@ func (s *suite) checkStatus(t *testing.T, b *Bridge, of *ca.Issued, revoked bool
 	if !s.can(CanCheck) {
 		return
 	}
-	status, err := b.officer().(ca.Checker).Check(t.Context(), of.Certificate.SerialNumber)
+	status, err := must[ca.Checker](b.officer()).Check(t.Context(), of.Certificate.SerialNumber)
 	if err != nil {
 		t.Fatalf("Check: %v", err)
 	}
@@ -71,7 +71,7 @@ func (s *suite) checkStatus(t *testing.T, b *Bridge, of *ca.Issued, revoked bool
 // has exactly these entries.
 func (s *suite) checkList(t *testing.T, b *Bridge, revoked map[string]ca.Reason) {
 	t.Helper()
-	der, err := b.officer().(ca.Publisher).CRL(t.Context())
+	der, err := must[ca.Publisher](b.officer()).CRL(t.Context())
 	if err != nil {
 		t.Fatalf("CRL: %v", err)
 	}

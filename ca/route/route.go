@@ -1,0 +1,186 @@
+// Package route reaches one CA by several roads and keeps what it costs in
+// bounds: roads are tried in order, one that is dead is left out for a while,
+// and no more requests are under way than the CA can take. Whoever does not get
+// through is told so at once; a device then hears "try later".
+package route
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/ca"
+)
+
+// Road is one way to the CA.
+type Road struct {
+	Name string
+	CA   ca.Authority
+}
+
+// Config says which roads there are and how much may be on them.
+type Config struct {
+	Name  string // the CA's, for the log
+	Roads []Road // all to the same issuing CA, the preferred one first
+
+	Concurrent int           // calls under way; 0: 8
+	Queue      int           // calls that wait for their turn; 0: 256
+	Patience   time.Duration // for a turn; 0: 20 s
+
+	Clock func() time.Time // nil: time.Now
+	Log   *zap.Logger      // nil: nothing is logged
+}
+
+const (
+	defaultConcurrent = 8
+	defaultQueue      = 256
+	defaultPatience   = 20 * time.Second
+)
+
+// CA is one CA behind its roads. It implements ca.Roads and is safe for
+// concurrent use.
+type CA struct {
+	cfg   Config
+	roads []*road
+	turns chan struct{} // calls under way
+	line  chan struct{} // and those that wait
+}
+
+type road struct {
+	Road
+	breaker breaker
+}
+
+var _ ca.Roads = (*CA)(nil)
+
+// New returns the CA, or says what is wrong.
+func New(cfg Config) (*CA, error) {
+	if len(cfg.Roads) == 0 {
+		return nil, fmt.Errorf("CA %q has no road", cfg.Name)
+	}
+	orElse(&cfg.Concurrent, defaultConcurrent)
+	orElse(&cfg.Queue, defaultQueue)
+	orElse(&cfg.Patience, defaultPatience)
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	c := &CA{cfg: cfg, turns: make(chan struct{}, cfg.Concurrent), line: make(chan struct{}, cfg.Concurrent+cfg.Queue)}
+	for _, r := range cfg.Roads {
+		c.roads = append(c.roads, &road{Road: r})
+	}
+	return c, nil
+}
+
+func orElse[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// Roads returns the bridges, the preferred one first.
+func (c *CA) Roads() []ca.Authority {
+	all := make([]ca.Authority, len(c.roads))
+	for i, r := range c.roads {
+		all[i] = r.CA
+	}
+	return all
+}
+
+// Issue takes the first road that is open. The next one is tried only when the
+// request surely did not reach the CA (ca.ErrUnavailable); whatever else a road
+// says is the answer.
+func (c *CA) Issue(ctx context.Context, req ca.Request) (*ca.Issued, error) {
+	done, err := c.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var tried []error
+	for _, r := range c.roads {
+		if !r.breaker.allows(c.cfg.Clock()) {
+			continue
+		}
+		issued, err := r.CA.Issue(ctx, req)
+		c.report(r, err)
+		if !errors.Is(err, ca.ErrUnavailable) {
+			return issued, err
+		}
+		tried = append(tried, fmt.Errorf("%s: %w", r.Name, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(tried) == 0 {
+		return nil, fmt.Errorf("%w: every road to CA %q failed a moment ago and is left alone for a while", ca.ErrUnavailable, c.cfg.Name)
+	}
+	return nil, errors.Join(tried...)
+}
+
+// Chain returns the chain by the first road that has it.
+func (c *CA) Chain(ctx context.Context) ([]*x509.Certificate, error) {
+	var tried []error
+	for _, r := range c.roads {
+		chain, err := r.CA.Chain(ctx)
+		if err == nil {
+			return chain, nil
+		}
+		tried = append(tried, fmt.Errorf("%s: %w", r.Name, err))
+	}
+	return nil, errors.Join(tried...)
+}
+
+// turn waits until a call may begin. A line that is full, or too slow, is an
+// unavailable CA: nothing was submitted.
+func (c *CA) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case c.line <- struct{}{}:
+	default:
+		return nil, fmt.Errorf("%w: %d requests wait for CA %q already", ca.ErrUnavailable, c.cfg.Queue, c.cfg.Name)
+	}
+	patience := time.NewTimer(c.cfg.Patience)
+	defer patience.Stop()
+	select {
+	case c.turns <- struct{}{}:
+		return func() { <-c.turns; <-c.line }, nil
+	case <-patience.C:
+		<-c.line
+		return nil, fmt.Errorf("%w: no turn at CA %q within %s", ca.ErrUnavailable, c.cfg.Name, c.cfg.Patience)
+	case <-ctx.Done():
+		<-c.line
+		return nil, fmt.Errorf("%w: waiting for a turn at CA %q: %w", ca.ErrUnavailable, c.cfg.Name, ctx.Err())
+	}
+}
+
+// report tells the breaker how a call went, and the log when that changes
+// anything.
+func (c *CA) report(r *road, err error) {
+	switch r.breaker.report(health(err), c.cfg.Clock()) {
+	case opened:
+		c.cfg.Log.Warn("a road to the CA is left out for a while", zap.String("ca", c.cfg.Name), zap.String("road", r.Name),
+			zap.Duration("for", r.breaker.pause()), zap.Error(err))
+	case closed:
+		c.cfg.Log.Info("a road to the CA is open again", zap.String("ca", c.cfg.Name), zap.String("road", r.Name))
+	}
+}
+
+// health is what an outcome says of the road: an answer of any kind is a good
+// sign, silence a bad one, and a caller who gave up says nothing.
+func health(err error) sign {
+	var pending *ca.Pending
+	var denied *ca.Denied
+	switch {
+	case err == nil, errors.As(err, &pending), errors.As(err, &denied):
+		return good
+	case errors.Is(err, context.Canceled):
+		return none
+	}
+	return bad
+}
