@@ -90,7 +90,7 @@ func (b *besieged) text(t *testing.T) {
 	const forged = "forged line"
 	texts := []string{
 		"../../../../etc/passwd", "..\\..\\windows\\system32", "/dev/null", "-rf", "--help", "%s%n%00", "'; DROP TABLE entries; --",
-		"a\r\n{\"level\":\"error\",\"msg\":\"" + forged + "\"}\r\n", "\x1b[2J\x1b]0;owned\x07", "\x9b31m\xff\xfe", "\u202egnp.exe", "a\tb\vc\x7f",
+		"a\r\n{\"level\":\"error\",\"msg\":\"" + forged + "\"}\r\n", "\x1b[2J\x1b]0;owned\x07", "\x9b31m\xff\xfe", "\u202egnp.exe", "\u009b31mC1 in UTF-8", "a\tb\vc\x7f",
 	}
 	before := len(b.certificates())
 	for i, s := range texts {
