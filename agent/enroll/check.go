@@ -22,7 +22,7 @@ func (r Rules) checkIssued(cert *x509.Certificate, csr *pkcs10.Request, maxValid
 	switch {
 	case !bytes.Equal(cert.RawSubjectPublicKeyInfo, csr.RawSubjectPublicKeyInfo):
 		return fmt.Errorf("the certificate has another key than the request")
-	case !bytes.Equal(cert.RawSubject, csr.RawSubject):
+	case !sameName(cert.RawSubject, csr.RawSubject):
 		return fmt.Errorf("the certificate has another subject than the request")
 	case !bytes.Equal(extension(cert, oidSAN), csr.RawSAN):
 		return fmt.Errorf("the certificate has another subjectAltName than the request")
@@ -39,6 +39,28 @@ func (r Rules) checkIssued(cert *x509.Certificate, csr *pkcs10.Request, maxValid
 		return err
 	}
 	return r.checkIssuedUsages(cert, csr)
+}
+
+// sameName compares names by their bytes, or else attribute by attribute: a
+// Microsoft CA may write a string in another type than the device did.
+func sameName(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, errX := pkcs10.ParseName(a)
+	y, errY := pkcs10.ParseName(b)
+	return errX == nil && errY == nil && pkcs10.FormatName(x) == pkcs10.FormatName(y)
+}
+
+// checkSigned wants a certificate that this very CA has signed, current or
+// former key. A CA across a network may be somebody else.
+func checkSigned(cert *x509.Certificate, chain []*x509.Certificate) error {
+	for _, issuer := range chain {
+		if bytes.Equal(cert.RawIssuer, issuer.RawSubject) && cert.CheckSignatureFrom(issuer) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("the certificate was not signed by the CA that is configured")
 }
 
 func extension(cert *x509.Certificate, oid asn1.ObjectIdentifier) []byte {

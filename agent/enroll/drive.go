@@ -258,7 +258,7 @@ func (w *work) issued(ctx context.Context, issued *ca.Issued) error {
 	step := journal.Step{
 		To: journal.Released, Certificate: cert.Raw, Serial: serialText(cert), CARequestID: issued.RequestID, Lazy: false,
 	}
-	switch err := w.p.Rules.checkIssued(cert, w.csr, w.entry.MaxValidity, now); {
+	switch err := w.check(ctx, cert); {
 	case err != nil:
 		return w.withholdForGood(ctx, step, err)
 	case w.entry.Notify:
@@ -286,6 +286,18 @@ func (w *work) issued(ctx context.Context, issued *ca.Issued) error {
 	}
 	w.entry = e
 	return nil
+}
+
+// check is the first half of step 5.
+func (w *work) check(ctx context.Context, cert *x509.Certificate) error {
+	if err := w.p.Rules.checkIssued(cert, w.csr, w.entry.MaxValidity, w.now()); err != nil || w.p.SameStore {
+		return err
+	}
+	chain, err := w.p.CA.Chain(ctx)
+	if err != nil {
+		return fmt.Errorf("the CA's chain cannot be read, so that nobody can tell who signed the certificate: %w", err)
+	}
+	return checkSigned(cert, chain)
 }
 
 // withholdForGood ends an entry whose certificate is not what was asked for:

@@ -490,6 +490,32 @@ func TestWrongCertificateNeverLeaves(t *testing.T) {
 	}
 }
 
+// Somebody else on the way to the CA has the CA's name and not its key.
+func TestCertificateOfAnImpostorNeverLeaves(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.impostor = true
+		w.wantFailure(w.ask(newDevice(0, "good")), scep.BadRequest)
+		w.told(0, 0)
+		if e := w.entries(1)[0]; e.State != journal.Failed || e.Failure.Rule != "issued_certificate" {
+			t.Errorf("entry is %v, %+v", e.State, e.Failure)
+		}
+	})
+}
+
+// A Microsoft CA may write a name's strings in other types than the device.
+func TestNameInOtherStringTypesIsTheSame(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.tamper = func(c *x509.Certificate) {
+			other := bytes.Replace(c.RawSubject, []byte{0x13, 8}, []byte{0x0c, 8}, 1) // PrintableString "device 0" as UTF8String
+			if bytes.Equal(other, c.RawSubject) {
+				t.Error("the name was not changed")
+			}
+			c.RawSubject = other
+		}
+		w.want(w.ask(newDevice(0, "good")), scep.Success)
+	})
+}
+
 func TestWorkInFlightIsDrainedAtAStop(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.core.slow = 5 * time.Second

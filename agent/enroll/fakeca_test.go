@@ -2,6 +2,7 @@ package enroll_test
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -20,26 +21,35 @@ import (
 type fakeCA struct {
 	root *x509.Certificate
 
-	mu      sync.Mutex
-	down    bool                    // ErrUnavailable
-	mute    bool                    // carries out, then ErrOutcomeUnknown
-	deafTo  bool                    // ErrOutcomeUnknown without carrying out
-	broken  bool                    // panics
-	deny    *ca.Denied              //
-	park    bool                    //
-	tamper  func(*x509.Certificate) // what a CA might do to a template
-	slow    time.Duration           // before it answers
-	life    time.Duration           // of certificates
-	issues  int                     // calls to Issue
-	issued  map[[32]byte]*x509.Certificate
-	revoked map[string]ca.Reason
-	parked  map[string]*parkedRequest
+	mu       sync.Mutex
+	down     bool                    // ErrUnavailable
+	mute     bool                    // carries out, then ErrOutcomeUnknown
+	deafTo   bool                    // ErrOutcomeUnknown without carrying out
+	broken   bool                    // panics
+	deny     *ca.Denied              //
+	park     bool                    //
+	tamper   func(*x509.Certificate) // what a CA might do to a template
+	slow     time.Duration           // before it answers
+	impostor bool                    // it is somebody else
+	life     time.Duration           // of certificates
+	issues   int                     // calls to Issue
+	issued   map[[32]byte]*x509.Certificate
+	revoked  map[string]ca.Reason
+	parked   map[string]*parkedRequest
 }
 
 type parkedRequest struct {
 	req      ca.Request
 	approved bool
 	denied   bool
+}
+
+// issuerFor is the root as the signer would have it: x509 signs for no other
+// certificate than the signer's.
+func (f *fakeCA) issuerFor(signer *ecdsa.PrivateKey) *x509.Certificate {
+	root := *f.root
+	root.PublicKey = signer.Public()
+	return &root
 }
 
 func newFakeCA(t *testing.T) *fakeCA {
@@ -125,7 +135,12 @@ func (f *fakeCA) sign(csr *pkcs10.Request) (*x509.Certificate, error) {
 			pub = tmpl.PublicKey
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, f.root, pub, testkeys.P256(0))
+	signer := testkeys.P256(0)
+	if f.impostor { // the right name, and another's key
+		signer = testkeys.P256(1)
+		tmpl.AuthorityKeyId = nil
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, f.issuerFor(signer), pub, signer)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,10 @@ type Config struct {
 	Name  string // the CA's, for the log
 	Roads []Road // all to the same issuing CA, the preferred one first
 
+	// Chain is the CA's chain as an administrator gave it, the issuing CA first.
+	// nil: the roads are asked.
+	Chain []*x509.Certificate
+
 	Concurrent int           // calls under way; 0: 8
 	Queue      int           // calls that wait for their turn; 0: 256
 	Patience   time.Duration // for a turn; 0: 20 s
@@ -124,8 +128,12 @@ func (c *CA) Issue(ctx context.Context, req ca.Request) (*ca.Issued, error) {
 	return nil, errors.Join(tried...)
 }
 
-// Chain returns the chain by the first road that has it.
+// Chain returns the chain that is configured, or else by the first road that
+// has it.
 func (c *CA) Chain(ctx context.Context) ([]*x509.Certificate, error) {
+	if c.cfg.Chain != nil {
+		return c.cfg.Chain, nil
+	}
 	var tried []error
 	for _, r := range c.roads {
 		chain, err := r.CA.Chain(ctx)
