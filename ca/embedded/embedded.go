@@ -9,15 +9,19 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/certconnector/certconnector/ca"
@@ -46,10 +50,21 @@ type Config struct {
 	CRLURLs     []string      // written into certificates as distribution points
 	OCSPURLs    []string      // written into certificates as OCSP responders
 	IssuerURLs  []string      // written into certificates as places of the CA certificate
+
+	// DeltaCRLURLs are where the delta revocation list is: the freshest CRL
+	// of RFC 5280, sections 4.2.1.15 and 5.2.6, written into certificates and
+	// full lists. Empty: no delta lists are made.
+	DeltaCRLURLs []string
+	// DeltaCRLValidity is the life of a delta list, at least a minute and at
+	// most CRLValidity; 0: a day, or CRLValidity if that is shorter.
+	DeltaCRLValidity time.Duration
 }
 
-// defaultCRLValidity is that of a Microsoft CA.
-const defaultCRLValidity = 7 * 24 * time.Hour
+// These are the lives of a Microsoft CA's lists.
+const (
+	defaultCRLValidity   = 7 * day
+	defaultDeltaValidity = day
+)
 
 // CA is an open certificate authority. It is safe for concurrent use.
 type CA struct {
@@ -65,9 +80,21 @@ type CA struct {
 	sealer   *secret.Sealer
 	clock    func() time.Time
 
-	crlValidity time.Duration
-	crlMu       sync.Mutex // guards crl; held while a list is made, so that one is made at a time
-	crl         *cachedCRL
+	crlValidity    time.Duration
+	makesDeltas    bool
+	deltaValidity  time.Duration
+	fullExtensions []pkix.Extension // of full lists: where the delta list is
+
+	// crlMu guards crlLooked, crlStale and anchors, and is held while a list is
+	// made, so that one is made at a time.
+	crlMu     sync.Mutex
+	crlLooked time.Time // when the register was asked last
+	crlStale  bool      // something was revoked since
+	anchors   []anchor  // oldest first
+	published atomic.Pointer[lists]
+
+	watchMu  sync.Mutex // guards watchers
+	watchers []func(serial *big.Int)
 }
 
 var (
@@ -100,13 +127,13 @@ func Open(cfg Config) (*CA, error) {
 	}
 	c := &CA{
 		name: cfg.Name, key: key, cert: chain[0], chain: chain, alg: alg,
-		register: cfg.Register, sealer: cfg.Sealer, clock: cfg.Clock, crlValidity: cfg.CRLValidity,
+		register: cfg.Register, sealer: cfg.Sealer, clock: cfg.Clock,
 	}
 	if c.clock == nil {
 		c.clock = time.Now
 	}
-	if c.crlValidity == 0 {
-		c.crlValidity = defaultCRLValidity
+	if err := c.readLists(cfg); err != nil {
+		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
 	}
 	if c.profiles, c.standard, err = readProfiles(cfg.Profiles, cfg.Sealer != nil); err != nil {
 		return nil, fmt.Errorf("embedded CA %q: %w", cfg.Name, err)
@@ -123,7 +150,16 @@ func (cfg Config) check() error {
 	if cfg.CRLValidity != 0 && cfg.CRLValidity < time.Minute {
 		errs = append(errs, fmt.Errorf("a revocation list of %v is of no use", cfg.CRLValidity))
 	}
-	for _, u := range slices.Concat(cfg.CRLURLs, cfg.OCSPURLs, cfg.IssuerURLs) {
+	if cfg.DeltaCRLValidity != 0 && cfg.DeltaCRLValidity < time.Minute {
+		errs = append(errs, fmt.Errorf("a delta revocation list of %v is of no use", cfg.DeltaCRLValidity))
+	}
+	if full := cmp.Or(cfg.CRLValidity, defaultCRLValidity); cfg.DeltaCRLValidity > full {
+		errs = append(errs, fmt.Errorf("a delta revocation list of %v outlives the full one of %v", cfg.DeltaCRLValidity, full))
+	}
+	if len(cfg.DeltaCRLURLs) > 0 && len(cfg.CRLURLs) == 0 {
+		errs = append(errs, errors.New("delta revocation lists have addresses and the full list has none"))
+	}
+	for _, u := range slices.Concat(cfg.CRLURLs, cfg.OCSPURLs, cfg.IssuerURLs, cfg.DeltaCRLURLs) {
 		parsed, err := url.Parse(u)
 		ascii := !strings.ContainsFunc(u, func(r rune) bool { return r <= ' ' || r > '~' })
 		if err != nil || !ascii || !slices.Contains([]string{"http", "https", "ldap"}, parsed.Scheme) {
@@ -131,6 +167,19 @@ func (cfg Config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// readLists reads what concerns the revocation lists.
+func (c *CA) readLists(cfg Config) error {
+	c.crlValidity = cmp.Or(cfg.CRLValidity, defaultCRLValidity)
+	c.deltaValidity = cmp.Or(cfg.DeltaCRLValidity, min(defaultDeltaValidity, c.crlValidity))
+	c.makesDeltas = len(cfg.DeltaCRLURLs) > 0
+	if !c.makesDeltas {
+		return nil
+	}
+	freshest, err := distributionPoints(oidFreshestCRL, cfg.DeltaCRLURLs)
+	c.fullExtensions = []pkix.Extension{freshest}
+	return err
 }
 
 // identity returns key and chain from wherever the configuration has them.

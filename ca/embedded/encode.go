@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"math/bits"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -25,19 +26,22 @@ type fixedParts struct {
 	algorithm  []byte // AlgorithmIdentifier of the signature
 	issuer     []byte
 	extensions []byte // basicConstraints, authorityKeyIdentifier and the addresses
+	plain      []byte // the same without the addresses
 }
 
 var (
-	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
-	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
-	oidSubjectAltName   = asn1.ObjectIdentifier{2, 5, 29, 17}
-	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
-	oidCRLPoints        = asn1.ObjectIdentifier{2, 5, 29, 31}
-	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
-	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidAuthorityInfo    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
-	oidOCSP             = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1}
-	oidCAIssuers        = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
+	oidSubjectKeyID      = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidKeyUsage          = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidSubjectAltName    = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidBasicConstraints  = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidCRLPoints         = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidAuthorityKeyID    = asn1.ObjectIdentifier{2, 5, 29, 35}
+	oidDeltaCRLIndicator = asn1.ObjectIdentifier{2, 5, 29, 27}
+	oidExtKeyUsage       = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidFreshestCRL       = asn1.ObjectIdentifier{2, 5, 29, 46}
+	oidAuthorityInfo     = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
+	oidOCSP              = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1}
+	oidCAIssuers         = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
 )
 
 type accessDescription struct {
@@ -64,6 +68,11 @@ func newFixedParts(cert *x509.Certificate, alg signatureAlgorithm, cfg Config) (
 			b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(cert.SubjectKeyId) })
 		})
 	})
+	plain, err := b.Bytes()
+	if err != nil {
+		return f, err
+	}
+	f.plain = slices.Clone(plain) // the builder goes on writing
 	addresses, err := addressExtensions(cfg)
 	if err != nil {
 		return f, err
@@ -76,7 +85,7 @@ func newFixedParts(cert *x509.Certificate, alg signatureAlgorithm, cfg Config) (
 }
 
 // addressExtensions says where to find the revocation list, the responder and
-// the CA certificate (RFC 5280, sections 4.2.1.13 and 4.2.2.1).
+// the CA certificate (RFC 5280, sections 4.2.1.13, 4.2.1.15 and 4.2.2.1).
 func addressExtensions(cfg Config) ([]pkix.Extension, error) {
 	var extensions []pkix.Extension
 	var access []accessDescription
@@ -93,18 +102,34 @@ func addressExtensions(cfg Config) ([]pkix.Extension, error) {
 		}
 		extensions = append(extensions, pkix.Extension{Id: oidAuthorityInfo, Value: der})
 	}
-	if len(cfg.CRLURLs) > 0 {
-		var point distributionPoint
-		for _, u := range cfg.CRLURLs {
-			point.Name.FullName = append(point.Name.FullName, uriName(u))
+	for _, points := range []struct {
+		id   asn1.ObjectIdentifier
+		urls []string
+	}{{oidCRLPoints, cfg.CRLURLs}, {oidFreshestCRL, cfg.DeltaCRLURLs}} {
+		if len(points.urls) == 0 {
+			continue
 		}
-		der, err := asn1.Marshal([]distributionPoint{point})
+		e, err := distributionPoints(points.id, points.urls)
 		if err != nil {
-			return nil, fmt.Errorf("encoding the addresses of the revocation list: %v", err)
+			return nil, err
 		}
-		extensions = append(extensions, pkix.Extension{Id: oidCRLPoints, Value: der})
+		extensions = append(extensions, e)
 	}
 	return extensions, nil
+}
+
+// distributionPoints is CRLDistributionPoints of RFC 5280, section 4.2.1.13:
+// one point with all addresses, for all have the same list.
+func distributionPoints(id asn1.ObjectIdentifier, urls []string) (pkix.Extension, error) {
+	var point distributionPoint
+	for _, u := range urls {
+		point.Name.FullName = append(point.Name.FullName, uriName(u))
+	}
+	der, err := asn1.Marshal([]distributionPoint{point})
+	if err != nil {
+		return pkix.Extension{}, fmt.Errorf("encoding the addresses of a revocation list: %w", err)
+	}
+	return pkix.Extension{Id: id, Value: der}, nil
 }
 
 func uriName(u string) asn1.RawValue {
@@ -145,7 +170,11 @@ func (c *CA) addExtensions(b *cryptobyte.Builder, d draft, keyID []byte) {
 			}
 		})
 	})
-	b.AddBytes(c.fixed.extensions)
+	if d.noAddresses {
+		b.AddBytes(c.fixed.plain)
+	} else {
+		b.AddBytes(c.fixed.extensions)
+	}
 	addExtensionBuilt(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(keyID) })
 	if d.san != nil {
 		// RFC 5280, section 4.2.1.6: critical if it is the only name.

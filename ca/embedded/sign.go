@@ -26,6 +26,7 @@ type draft struct {
 	issuedAt            time.Time
 	notBefore, notAfter time.Time
 	csrDigest           [32]byte // zero where there was no CSR
+	noAddresses         bool     // leave out where lists, responder and issuer are
 }
 
 // serialSize makes every serial number 16 octets, 126 bits of them random:

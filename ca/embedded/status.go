@@ -45,12 +45,12 @@ func (c *CA) Revoke(ctx context.Context, serial *big.Int, reason ca.Reason) erro
 	err := c.register.RevokeCertificate(ctx, c.name, serial, reason, c.clock())
 	switch {
 	case err == nil:
-		c.forgetCRL()
+		c.forgetCRL(serial)
 		return nil
 	case errors.Is(err, ca.ErrNotFound):
 		return fmt.Errorf("revoking serial number %X: %w", serial, ca.ErrNotFound)
 	}
-	c.forgetCRL() // the row may be there
+	c.forgetCRL(serial) // the row may be there
 	return fmt.Errorf("%w: recording a revocation: %v", ca.ErrOutcomeUnknown, err)
 }
 
