@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -141,8 +142,13 @@ func (w *world) reconcile(delivered map[string]string, mayRepeat bool) {
 			w.t.Errorf("certificate %s of entry %d is neither released nor revoked (state %d)", c.serial, e.id, e.state)
 		}
 	}
-	told := map[string]int{}
+	told, ends := map[string]int{}, map[[2]string]string{}
 	for _, n := range w.cloud.Notifications() {
+		request, end := [2]string{n.TransactionID, n.CSRHash}, fmt.Sprint(n.Success, n.SerialNumber)
+		if before, again := ends[request]; again && before != end {
+			w.t.Errorf("the cloud was told two ends of transaction %s: %s, %s", n.TransactionID, before, end)
+		}
+		ends[request] = end
 		if n.Success {
 			told[n.SerialNumber]++
 		}
@@ -174,12 +180,19 @@ func TestReleaseHasNoFailpoints(t *testing.T) {
 		}
 		return strings.Contains(string(b), name)
 	}
+	names := []string{"enroll.reported.begun", "enroll.reported.recorded"}
 	for _, d := range deaths {
-		if has(built.release, d.at) {
-			t.Errorf("the release contains %q", d.at)
+		names = append(names, d.at)
+	}
+	for _, d := range deathsOfTwo {
+		names = append(names, d.at)
+	}
+	for _, name := range names {
+		if has(built.release, name) {
+			t.Errorf("the release contains %q", name)
 		}
-		if !has(built.failpoint, d.at) {
-			t.Errorf("the failpoint build does not contain %q: this test looks for the wrong text", d.at)
+		if !has(built.failpoint, name) {
+			t.Errorf("the failpoint build does not contain %q: this test looks for the wrong text", name)
 		}
 	}
 	if has(built.release, "CERTCONNECTOR_FAILPOINT") {
