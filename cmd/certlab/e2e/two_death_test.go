@@ -77,3 +77,29 @@ func TestTwoConnectorsDie(t *testing.T) {
 		})
 	}
 }
+
+// TestRegistrationPointGone has the registration point die between the
+// certificate and its report: nothing leaves until the cloud was told.
+func TestRegistrationPointGone(t *testing.T) {
+	const at = "enroll.5.recorded"
+	w := newWorldOf(t, true)
+	w.startAs(built.failpoint, []string{"CERTCONNECTOR_FAILPOINT=" + at})
+	key := testkeys.RSA2048(4)
+	device, tx := w.prepare("windows", intunePath, key)
+	if r, err := device.Send(t.Context(), tx.Message); err == nil {
+		t.Fatalf("the connector answered %s instead of dying", describe(r))
+	}
+	w.awaitDeath()
+	w.back.kill()
+	w.start()
+	if r := send(t, device, tx.Message); r.Status != scep.Pending {
+		t.Errorf("without its registration point the connector answers %s", describe(r))
+	}
+	if list := w.certificates(); len(list) != 1 || len(w.cloud.Notifications()) != 0 {
+		t.Fatalf("%d certificates and %d notifications, want one that nobody was told of", len(list), len(w.cloud.Notifications()))
+	}
+	w.resume()
+	cert := w.mustIssue(until(t, device, tx.Message, scep.Success), key)
+	w.reconcile(map[string]string{tx.Message.TransactionID: serialText(cert)}, false)
+	w.exactlyOne(serialText(cert))
+}
