@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
@@ -88,6 +89,9 @@ func (a *Agent) build() error {
 	sealer, err := secret.LoadSealer(a.cfg.Secrets.LocalKey)
 	if err != nil {
 		return fmt.Errorf("%w (\"certconnector init\" makes it)", err)
+	}
+	if err := secret.CheckPrivate(a.cfg.Journal.SQLite.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	if a.journal, err = sqlite.Open(a.cfg.Journal.SQLite.Path, sqlite.Options{
 		Clock: a.options.Clock, Witness: a.cfg.Journal.SQLite.Witness,

@@ -37,7 +37,8 @@ func (a *Agent) buildModule(e Endpoint, points map[string]*crp.Point, sealer *se
 		m, err = a.buildRemote(p.RegistrationPoint, sealer, log)
 	case p.Onetime != nil:
 		m, err = onetime.New(onetime.Config{
-			Endpoint: e.Name, Ledger: a.journal, Sealer: sealer, Rights: rightsAt(e.Name, a.principals),
+			Endpoint: e.Name, Ledger: a.journal, Sealer: sealer,
+			Rights:   shared(rightsAt(e.Name, a.principals), p.Onetime.MaxOutstanding),
 			Lifetime: p.Onetime.Lifetime, Bytes: p.Onetime.Bytes, MaxOutstanding: p.Onetime.MaxOutstanding,
 			AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: log.Named("onetime"),
 		})

@@ -82,6 +82,7 @@ func (e Endpoint) rules() (enroll.Rules, error) {
 		LegacySHA1: e.Algorithms.LegacySHA1, ExtKeyUsages: extKeyUsages(e.Allow.EKU),
 		StripSID: e.SID.Extension == "strip", RefuseSIDURI: e.SID.URI == "refuse",
 		RenewalWithoutChallenge: e.Renewal.WithoutChallenge, RenewalNewKey: !e.Renewal.AllowSameKey, RenewalGrace: e.Renewal.Grace,
+		RenewalFrom: e.Renewal.From,
 	}, err
 }
 

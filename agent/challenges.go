@@ -88,6 +88,19 @@ func rightsAt(endpoint string, principals map[string]policymodule.Principal) map
 	return rights
 }
 
+// shared gives each principal that has no quota of its own an equal share of
+// the endpoint's, so that none can use up the places of all.
+func shared(rights map[string]policymodule.Rights, places int) map[string]policymodule.Rights {
+	others := len(rights) - 1 // without the operator
+	for name, r := range rights {
+		if name != operator && r.MaxOutstanding == 0 && others > 1 {
+			r.MaxOutstanding = max(1, places/others)
+			rights[name] = r
+		}
+	}
+	return rights
+}
+
 // NewChallenge makes a challenge for the control socket.
 func (a *Agent) NewChallenge(ctx context.Context, w control.Wish) (control.Challenge, error) {
 	i := slices.IndexFunc(a.cfg.Endpoints, func(e Endpoint) bool { return e.Name == w.Endpoint })

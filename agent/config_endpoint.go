@@ -96,6 +96,10 @@ type Renewal struct {
 	AllowSameKey bool `yaml:"allow_same_key"`
 	// How long after its end a certificate may still be renewed. Default 0s.
 	Grace time.Duration `yaml:"grace"`
+	// Names of other endpoints of the same CA whose certificates may be renewed
+	// here without a challenge. Default none: whoever decides there would not be
+	// asked. An endpoint that Intune vouches for cannot be named.
+	From []string `yaml:"from"`
 }
 
 // Allow is what a request may ask for; anything else is refused.

@@ -20,7 +20,7 @@ func (c *Config) CheckFiles() error {
 	var m mistakes
 	for i, l := range c.Listeners {
 		if !l.TLS.empty() {
-			l.TLS.match(fmt.Sprintf("listeners[%d].tls", i), &m)
+			l.TLS.check(fmt.Sprintf("listeners[%d].tls", i), &m)
 		}
 		if l.ClientCA != "" {
 			checkRoots(l.ClientCA, fmt.Sprintf("listeners[%d].client_ca", i), &m)
@@ -65,7 +65,7 @@ func (c *Config) CheckFiles() error {
 		m.Add("secrets.local_key", "%v", withInit(err))
 	}
 	if c.Journal.SQLite != nil {
-		if _, err := os.Stat(c.Journal.SQLite.Path); err != nil {
+		if err := secret.CheckPrivate(c.Journal.SQLite.Path); err != nil {
 			m.Add("journal.sqlite.path", "%v", withInit(err))
 		}
 	}

@@ -36,8 +36,8 @@ type Right struct {
 	SAN []string `yaml:"san"`
 	// Extended key usages. Default empty: those of the endpoint.
 	EKU []string `yaml:"eku"`
-	// One-time passwords that may be outstanding at one time. Default 0: as many as at
-	// the endpoint.
+	// One-time passwords that may be outstanding at one time. Default 0: an equal
+	// share of the endpoint's, so that nobody uses up the places of all.
 	MaxOutstanding int `yaml:"max_outstanding"`
 	// Challenges a minute. Default 60.
 	PerMinute int `yaml:"per_minute"`

@@ -26,6 +26,9 @@ func (r SecretRef) Read() (secret.Text, error) {
 	from := "environment variable " + r.Env
 	if r.File != "" {
 		from = fmt.Sprintf("file %q", r.File)
+		if err := secret.CheckPrivate(r.File); err != nil {
+			return "", err
+		}
 		b, err := os.ReadFile(r.File)
 		if err != nil {
 			return "", fmt.Errorf("reading a secret: %w", err)

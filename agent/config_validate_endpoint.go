@@ -101,6 +101,15 @@ func (c *Config) validateReferences(e *Endpoint, at string, m *mistakes) {
 	if p := e.Policy.Intune; p != nil && !slices.ContainsFunc(c.Tenants, func(t Tenant) bool { return t.Name == p.Tenant }) {
 		m.Add(at+".policy.intune.tenant", "%q is no name in tenants", p.Tenant)
 	}
+	for j, name := range e.Renewal.From {
+		k := slices.IndexFunc(c.Endpoints, func(other Endpoint) bool { return other.Name == name })
+		switch {
+		case k < 0:
+			m.Add(fmt.Sprintf("%s.renewal.from[%d]", at, j), "%q is no name in endpoints", name)
+		case c.Endpoints[k].Policy.Vouched():
+			m.Add(fmt.Sprintf("%s.renewal.from[%d]", at, j), "%q is vouched for by Intune, which would not be asked", name)
+		}
+	}
 	if e.AnswerWithin >= c.Limits.WriteTimeout && c.Limits.WriteTimeout > 0 {
 		m.Add(at+".answer_within", "%s is not shorter than limits.write_timeout (%s)", e.AnswerWithin, c.Limits.WriteTimeout)
 	}

@@ -150,7 +150,7 @@ func (c *Config) validateRight(r Right, at string, m *mistakes) {
 		validateEKU(m, at+".eku", r.EKU)
 	}
 	if r.MaxOutstanding < 0 {
-		m.Add(at+".max_outstanding", "must not be negative; 0 is as many as at the endpoint")
+		m.Add(at+".max_outstanding", "must not be negative; 0 is an equal share of the endpoint's")
 	}
 	if r.PerMinute < 1 {
 		m.Add(at+".per_minute", "must be 1 or more")

@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/scep"
@@ -62,7 +64,30 @@ func (p *Endpoint) renewal(ctx context.Context, req *scep.Request) (*x509.Certif
 	case !bytes.Equal(cert.RawSubject, req.CSR.RawSubject), !bytes.Equal(extension(cert, oidSAN), req.CSR.RawSAN):
 		return nil, refuse(RuleRenewalNames, policymodule.BadRequest, "a renewal must ask for the names of the old certificate"), nil
 	}
+	not, err = p.issuedHere(ctx, cert)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case not != "":
+		return nil, refuse(RuleRenewalSigner, policymodule.BadCertID, not), nil
+	}
 	return cert, nil, nil
+}
+
+// issuedHere says why a certificate of our CA may not vouch at this endpoint:
+// one that another endpoint gave would get around whoever decides there, as
+// Intune does. "" means that it may.
+func (p *Endpoint) issuedHere(ctx context.Context, cert *x509.Certificate) (not string, err error) {
+	e, err := p.r.cfg.Journal.Issued(ctx, p.CAName, serialText(cert))
+	switch {
+	case errors.Is(err, journal.ErrNotFound):
+		return "the signer's certificate is not recorded here, so that nobody can tell which endpoint gave it", nil
+	case err != nil:
+		return "", fmt.Errorf("looking for the signer's certificate: %w", err)
+	case e.Endpoint != p.Name && !slices.Contains(p.Rules.RenewalFrom, e.Endpoint):
+		return "the signer's certificate was given by endpoint " + e.Endpoint + ", which is not in renewal.from", nil
+	}
+	return "", nil
 }
 
 // ours returns the signer's certificate if this endpoint's CA issued it, it

@@ -39,6 +39,9 @@ type Rules struct {
 	RenewalWithoutChallenge bool
 	RenewalNewKey           bool
 	RenewalGrace            time.Duration
+
+	// RenewalFrom names the other endpoints whose certificates may vouch here.
+	RenewalFrom []string
 }
 
 // The names of the rules, as they stand in logs, metrics and the docs.

@@ -48,6 +48,10 @@ type Entries interface {
 	// the message's signer, for CertPoll.
 	Newest(ctx context.Context, endpoint, transactionID string, signerKey [32]byte) (Entry, error)
 
+	// Issued returns the entry of a certificate by the CA's name and the serial
+	// number as it is recorded, for renewals.
+	Issued(ctx context.Context, ca, serial string) (Entry, error)
+
 	// Entry returns one entry.
 	Entry(ctx context.Context, id int64) (Entry, error)
 

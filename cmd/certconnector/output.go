@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/certconnector/certconnector/internal/configfile"
 	"github.com/certconnector/certconnector/internal/logging"
@@ -22,12 +25,30 @@ func show(s string) string { return logging.Printable(s) }
 
 // writeJSON writes a result for programs.
 func (p *program) writeJSON(v any) error {
-	e := json.NewEncoder(p.out)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	if _, err := p.out.Write(append(plain(b), '\n')); err != nil {
 		return fmt.Errorf("writing the result: %w", err)
 	}
 	return nil
+}
+
+// plain escapes what JSON leaves as it is and a terminal obeys: DEL, C1
+// controls, and marks that turn the direction of writing.
+func plain(b []byte) []byte {
+	var out []byte
+	for _, r := range string(b) {
+		if r == '\n' || unicode.IsPrint(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
 }
 
 // table writes rows in columns; the first row is the head.

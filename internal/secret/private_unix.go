@@ -7,14 +7,15 @@ import (
 	"os"
 )
 
-// CheckPrivate refuses a key file that group or others may read.
+// CheckPrivate refuses a file that group or others may read: a key, a secret,
+// the journal.
 func CheckPrivate(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("reading a key: %w", err)
+		return fmt.Errorf("reading a private file: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("key %q is open to other users (mode %04o): run chmod 600 on it, and replace the key if anybody may have read it", path, mode)
+		return fmt.Errorf("%q is open to other users (mode %04o): run chmod 600 on it, and replace what it holds if anybody may have read it", path, mode)
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func NewPasswords(accounts []Account, clock func() time.Time) (*Passwords, error
 //
 // A request that came neither over TLS nor from this machine is refused
 // before anything of it is read. After ten failures in a minute a source
-// address (an IPv6 source is a /64) is refused whatever it sends. A request
+// address (an IPv6 source is a /64) is told so, unless it sends the right password. A request
 // without credentials is no failure: most clients ask once without.
 func (p *Passwords) Identify(r *http.Request) (string, error) {
 	source := peer(r)
@@ -104,15 +104,17 @@ func (p *Passwords) Identify(r *http.Request) (string, error) {
 	if !ok {
 		return "", &Refusal{Rule: RuleNoCredentials, Detail: "the caller sent no name and password by HTTP Basic"}
 	}
+	// The right password is never limited: behind a proxy everybody has one
+	// address, and nobody shall lock others out. It cannot be guessed either way.
+	found, ok := p.find(name, password)
+	if ok {
+		return found, nil
+	}
 	if wait, limited := p.failures.limited(source); limited {
 		return "", &Refusal{Rule: RuleLimited, Detail: "too many wrong passwords came from this address", RetryAfter: wait}
 	}
-	found, ok := p.find(name, password)
-	if !ok {
-		p.failures.count(source)
-		return "", &Refusal{Rule: RuleWrongCredentials, Detail: "name or password is wrong"}
-	}
-	return found, nil
+	p.failures.count(source)
+	return "", &Refusal{Rule: RuleWrongCredentials, Detail: "name or password is wrong"}
 }
 
 // find compares with every account, so that the time it takes says nothing

@@ -119,8 +119,12 @@ func TestFailuresAreLimited(t *testing.T) {
 			t.Fatalf("within the limit: %v", err)
 		}
 	}
-	if err := try("192.0.2.1:2", jamfPassword); ruleOf(err) != webauth.RuleLimited {
+	if err := try("192.0.2.1:2", "wrong"); ruleOf(err) != webauth.RuleLimited {
 		t.Errorf("beyond the limit: %v", err)
+	}
+	// Behind a proxy all have one address: nobody locks others out.
+	if err := try("192.0.2.1:2", jamfPassword); err != nil {
+		t.Errorf("the right password beyond the limit: %v", err)
 	}
 	if err := try("192.0.2.2:1", jamfPassword); err != nil {
 		t.Errorf("another source: %v", err)
@@ -132,7 +136,7 @@ func TestFailuresAreLimited(t *testing.T) {
 	if err := try("192.0.2.1:4", "wrong"); ruleOf(err) != webauth.RuleWrongCredentials {
 		t.Errorf("the right password took the token: %v", err)
 	}
-	if err := try("192.0.2.1:5", jamfPassword); ruleOf(err) != webauth.RuleLimited {
+	if err := try("192.0.2.1:5", "wrong"); ruleOf(err) != webauth.RuleLimited {
 		t.Errorf("one token came back, not more: %v", err)
 	}
 	for i := range 10 {
@@ -140,7 +144,7 @@ func TestFailuresAreLimited(t *testing.T) {
 			t.Fatalf("IPv6, within the limit: %v", err)
 		}
 	}
-	if err := try("[2001:db8::ffff]:1", jamfPassword); ruleOf(err) != webauth.RuleLimited {
+	if err := try("[2001:db8::ffff]:1", "wrong"); ruleOf(err) != webauth.RuleLimited {
 		t.Errorf("a /64 is one source: %v", err)
 	}
 }

@@ -53,6 +53,7 @@ func Run(t *testing.T, newHarness func(t *testing.T, clock func() time.Time) Har
 		{"work", testWork},
 		{"debts", testDebts},
 		{"lists", testLists},
+		{"issued", testIssued},
 		{"register", testRegister},
 		{"restart", testRestart},
 		{"power failure", testPowerFailure},

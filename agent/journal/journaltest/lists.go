@@ -8,6 +8,20 @@ import (
 	"github.com/certconnector/certconnector/agent/journal"
 )
 
+// testIssued: a certificate is found by CA and serial number.
+func testIssued(t *testing.T, open func(*testing.T) *fixture) {
+	f := open(t)
+	e, _ := f.bring("corp", journal.Issued)
+	f.bring("other", journal.Verified)
+	compare(t, "issued entry", must(f.Journal.Issued(t.Context(), e.CA, e.Serial))(t), e)
+	for _, row := range []struct{ name, ca, serial string }{
+		{"another CA", "other", e.Serial}, {"another serial number", e.CA, "00FF"}, {"no serial number", e.CA, ""},
+	} {
+		_, err := f.Journal.Issued(t.Context(), row.ca, row.serial)
+		wantError(t, row.name, err, journal.ErrNotFound)
+	}
+}
+
 func testLists(t *testing.T, open func(*testing.T) *fixture) {
 	f := open(t)
 	for i, state := range []journal.State{journal.Verified, journal.Released, journal.Failed, journal.Released} {

@@ -34,6 +34,17 @@ func (j *Journal) Newest(ctx context.Context, endpoint, transactionID string, si
 	})
 }
 
+// Issued implements journal.Entries.
+func (j *Journal) Issued(ctx context.Context, ca, serial string) (journal.Entry, error) {
+	return j.read(ctx, func(c *conn) (row, error) {
+		s, err := c.use(newestBySerial)
+		if err != nil {
+			return row{}, err
+		}
+		return single(s.text(serial).text(ca))
+	})
+}
+
 // Entry implements journal.Entries.
 func (j *Journal) Entry(ctx context.Context, id int64) (journal.Entry, error) {
 	return j.read(ctx, func(c *conn) (row, error) { return load(c, id) })

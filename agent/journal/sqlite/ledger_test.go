@@ -121,7 +121,7 @@ func TestCountsAgree(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	path := newJournalFile(t)
 	c := mustConn(t, path)
-	drop := []string{`PRAGMA user_version = 1`}
+	drop := []string{`PRAGMA user_version = 1`, `DROP INDEX entries_serial`}
 	for _, table := range []string{"challenges", "outstanding", "grants", "verdicts", "openings"} {
 		drop = append(drop, `DROP TABLE `+table)
 	}

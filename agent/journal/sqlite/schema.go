@@ -171,6 +171,9 @@ var migrations = [][]string{{
 	`CREATE UNIQUE INDEX openings_name ON openings (name)`,
 	`CREATE INDEX openings_witnessed ON openings (witnessed) WHERE witnessed = 1`,
 	`CREATE INDEX openings_restored ON openings (at) WHERE restored = 1`,
+}, {
+	// Which endpoint a certificate came from: see Journal.Issued.
+	`CREATE INDEX entries_serial ON entries (serial) WHERE serial <> ''`,
 }}
 
 // migrate brings the file to the newest version, one transaction a version.

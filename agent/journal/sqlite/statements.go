@@ -11,6 +11,7 @@ const (
 	entriesByRequest
 	entryByChallenge
 	newestByRequest
+	newestBySerial
 	insertEntry
 	updateEntry
 	rangeOfEntries
@@ -94,6 +95,8 @@ var statements = [lastStatement]string{
 		WHERE challenge_key = ? AND challenge_id = ?`,
 	newestByRequest: `SELECT ` + entryColumns + ` FROM entries e
 		WHERE e.request_key = ? AND e.endpoint = ? AND e.transaction_id = ? AND e.signer_key = ? ORDER BY e.id DESC LIMIT 1`,
+	newestBySerial: `SELECT ` + entryColumns + ` FROM entries e
+		WHERE e.serial = ? AND e.serial <> '' AND e.ca = ? ORDER BY e.id DESC LIMIT 1`,
 	insertEntry: `INSERT INTO entries (request_key, challenge_key, state, token, held, next_at, created_at, updated_at,
 		endpoint, tenant, transaction_id, signer_key, signer_id, csr_digest, csr_key, names, challenge_id,
 		ca, template, subject, max_validity, notify, give_up,
