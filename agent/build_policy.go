@@ -40,10 +40,10 @@ func (a *Agent) buildModule(e Endpoint, points map[string]*crp.Point, sealer *se
 			Endpoint: e.Name, Ledger: a.journal, Sealer: sealer,
 			Rights:   shared(rightsAt(e.Name, a.principals), p.Onetime.MaxOutstanding),
 			Lifetime: p.Onetime.Lifetime, Bytes: p.Onetime.Bytes, MaxOutstanding: p.Onetime.MaxOutstanding,
-			AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: log.Named("onetime"),
+			AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: a.log.Named("onetime"),
 		})
 	case p.Token != nil:
-		m, err = a.buildToken(e, sealer, log)
+		m, err = a.buildToken(e, sealer)
 	case p.Static != nil:
 		m, err = buildStatic(e, log)
 	default:
@@ -108,11 +108,11 @@ const signerHere = "here"
 
 // buildToken collects whose challenges an endpoint believes. What is signed
 // here may say what the endpoint allows; principals are bound before.
-func (a *Agent) buildToken(e Endpoint, sealer *secret.Sealer, log *zap.Logger) (policymodule.Module, error) {
+func (a *Agent) buildToken(e Endpoint, sealer *secret.Sealer) (policymodule.Module, error) {
 	p := e.Policy.Token
 	cfg := token.Config{
 		Endpoint: e.Name, Sealer: sealer, MaxLifetime: p.Lifetime, Rights: rightsAt(e.Name, a.principals),
-		AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: log.Named("token"),
+		AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: a.log.Named("token"),
 	}
 	for _, r := range p.Recipients {
 		pair, err := loadPair(r)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/certconnector/certconnector/internal/cms"
 	"github.com/certconnector/certconnector/internal/pkcs10"
@@ -56,10 +57,19 @@ func (m *Module) Verify(_ context.Context, req policymodule.Request) (policymodu
 	return policymodule.Decision{
 		Granted:       true,
 		ChallengeID:   m.id(signer.Name, c.id),
-		ChallengeMade: c.notBefore, // it cannot have been used before, whenever it was written
+		ChallengeMade: m.earliestUse(signer, c),
 		MaxValidity:   c.maxValidity,
 		VouchedNames:  true,
 	}, nil
+}
+
+// earliestUse is before when a challenge cannot have been used, whenever it was
+// written: that of a signer whose clock is fast is taken before its not_before.
+func (m *Module) earliestUse(signer *Signer, c *claims) time.Time {
+	if signer.Mint != nil { // its clock is ours
+		return c.notBefore
+	}
+	return c.notBefore.Add(-m.config.ClockSkew)
 }
 
 // withoutChallenge decides about a request that carries none. A renewal's

@@ -47,7 +47,7 @@ func TestContract(t *testing.T) {
 func TestGrant(t *testing.T) {
 	w := newWorld(t)
 	d := verify(t, w.module, request(t, goodCSR(), mint(t, encode(t, goodClaims()), w.mdm, w.to)))
-	made := noon.Add(-5 * time.Minute)
+	made := noon.Add(-5*time.Minute - 2*time.Minute) // not_before, by a clock that may be fast
 	if !d.Granted || d.ChallengeID == "" || !d.VouchedNames || d.MaxValidity != 24*time.Hour || !d.ChallengeMade.Equal(made) || d.Notify {
 		t.Errorf("decision %+v", d)
 	}

@@ -198,6 +198,7 @@ func (b *besieged) renew(t *testing.T) {
 		{"for another letter case", fencedPath, old.Raw, b.request("laptop", "", commonName("LAPTOP.corp.example")), scep.BadRequest, "renewal_names"},
 		{"for one more name", fencedPath, old.Raw, b.request("laptop", "", dnsNames("laptop.corp.example", "dc1.corp.example")), scep.BadRequest, "renewal_names"},
 		{"for no alternative name", fencedPath, old.Raw, b.request("laptop", "", dnsNames()), scep.BadRequest, "renewal_names"},
+		{"by a certificate of a sibling endpoint", staticPath, old.Raw, same, scep.BadCertID, "renewal_signer"},
 		{"where Intune decides", intunePath, old.Raw, same, scep.BadRequest, "renewal_signer"},
 	} {
 		t.Run("P10 "+a.name, func(t *testing.T) {

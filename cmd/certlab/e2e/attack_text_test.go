@@ -113,7 +113,7 @@ func (b *besieged) text(t *testing.T) {
 	if n := len(b.certificates()) - before; n != 0 {
 		t.Errorf("the CA issued %d certificates", n)
 	}
-	for _, command := range [][]string{{"trace"}, {"trace", "--", texts[8]}, {"requests", "list"}} {
+	for _, command := range [][]string{{"trace"}, {"trace", "--json"}, {"trace", "--", texts[8]}, {"requests", "list"}} {
 		out, err := b.command(command...)
 		if err != nil {
 			t.Fatal(err)
