@@ -110,12 +110,29 @@ func (c *CA) forgetCRL(serial *big.Int) {
 	}
 }
 
-// watch has tell called after each revocation by this process. It must return
-// at once.
-func (c *CA) watch(tell func(serial *big.Int)) {
+// watch has tell called after each revocation by this process, until stop is.
+// It must return at once.
+func (c *CA) watch(tell func(serial *big.Int)) (stop func()) {
 	c.watchMu.Lock()
 	defer c.watchMu.Unlock()
-	c.watchers = append(c.watchers, tell)
+	key := new(byte)
+	c.watchers[key] = tell
+	return func() {
+		c.watchMu.Lock()
+		defer c.watchMu.Unlock()
+		delete(c.watchers, key)
+	}
+}
+
+// news has one value after one revocation or several.
+func (c *CA) news() (news <-chan struct{}, stop func()) {
+	ch := make(chan struct{}, 1)
+	return ch, c.watch(func(*big.Int) {
+		select {
+		case ch <- struct{}{}:
+		default: // it knows already
+		}
+	})
 }
 
 // revoked lists what must be on a list made now, by serial number. A

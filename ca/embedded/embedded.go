@@ -80,6 +80,8 @@ type CA struct {
 	sealer   *secret.Sealer
 	clock    func() time.Time
 
+	crlURLs, deltaURLs, issuerURLs []string
+
 	crlValidity    time.Duration
 	makesDeltas    bool
 	deltaValidity  time.Duration
@@ -94,7 +96,7 @@ type CA struct {
 	published atomic.Pointer[lists]
 
 	watchMu  sync.Mutex // guards watchers
-	watchers []func(serial *big.Int)
+	watchers map[*byte]func(serial *big.Int)
 }
 
 var (
@@ -127,7 +129,8 @@ func Open(cfg Config) (*CA, error) {
 	}
 	c := &CA{
 		name: cfg.Name, key: key, cert: chain[0], chain: chain, alg: alg,
-		register: cfg.Register, sealer: cfg.Sealer, clock: cfg.Clock,
+		register: cfg.Register, sealer: cfg.Sealer, clock: cfg.Clock, watchers: map[*byte]func(*big.Int){},
+		crlURLs: slices.Clone(cfg.CRLURLs), deltaURLs: slices.Clone(cfg.DeltaCRLURLs), issuerURLs: slices.Clone(cfg.IssuerURLs),
 	}
 	if c.clock == nil {
 		c.clock = time.Now
@@ -222,6 +225,9 @@ func checkIdentity(key crypto.Signer, chain []*x509.Certificate) (signatureAlgor
 	}
 	return algorithmFor(key.Public())
 }
+
+// Name is that of Config.
+func (c *CA) Name() string { return c.name }
 
 // Chain returns the CA's certificate, then its issuers up to the root.
 func (c *CA) Chain(context.Context) ([]*x509.Certificate, error) {

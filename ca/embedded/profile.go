@@ -81,7 +81,8 @@ var uncopied = []asn1.ObjectIdentifier{
 	{2, 5, 29, 30}, {2, 5, 29, 31}, {2, 5, 29, 33}, {2, 5, 29, 35}, {2, 5, 29, 36}, {2, 5, 29, 37}, // name constraints, CDP, policy mappings, AKI, policy constraints, EKU
 	{2, 5, 29, 46}, {2, 5, 29, 54}, {1, 3, 6, 1, 5, 5, 7, 1, 1}, // freshest CRL, inhibit anyPolicy, AIA
 	{1, 3, 6, 1, 4, 1, 311, 20, 2}, {1, 3, 6, 1, 4, 1, 311, 21, 7}, // certificate template names
-	{1, 3, 6, 1, 4, 1, 311, 25, 2}, // SID
+	{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, // id-pkix-ocsp-nocheck
+	{1, 3, 6, 1, 4, 1, 311, 25, 2},  // SID
 }
 
 // profile is a Profile that cannot be wrong.
@@ -157,7 +158,7 @@ func (p *Profile) readExtKeyUsages() error {
 		p.ExtKeyUsages = []asn1.ObjectIdentifier{OIDClientAuth}
 	}
 	for _, oid := range p.ExtKeyUsages {
-		if oid.Equal(OIDAnyExtKeyUsage) || oid.Equal(OIDCertificateRequestAgent) {
+		if oid.Equal(OIDAnyExtKeyUsage) || oid.Equal(OIDCertificateRequestAgent) || oid.Equal(OIDOCSPSigning) {
 			return fmt.Errorf("extended key usage %v is not for devices", oid)
 		}
 		if _, err := asn1.Marshal(oid); err != nil {
