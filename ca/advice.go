@@ -57,6 +57,9 @@ const (
 // advice is keyed by the code as the documents print it.
 var advice = map[uint32]Advised{
 	0x00000005: {"access denied (RPC fault)", Final, doAccess},
+	0x000006F7: {"RPC_X_BAD_STUB_DATA (RPC fault)", Final, "the CA could not read the call, or does not know it: check that the host is a CA of Windows Server 2012 or later"},
+	0x1C010002: {"nca_s_op_rng_error (RPC fault)", Final, "the CA does not know the call: check that the host is a CA of Windows Server 2012 or later"},
+	0x1C010003: {"nca_s_unk_if (RPC fault)", Later, "nothing answers for this interface there: CertSvc is stopped, or restarted on another port; the next call asks again"},
 	0x80000009: {"E_ACCESSDENIED as [MS-ICPR] prints it", Final, doAccess},
 	0x80070005: {"E_ACCESSDENIED", Final, doAccess},
 	0x80004005: {"E_FAIL", Final, "the CA names no reason: look into its event log and its list of failed requests"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -110,7 +111,7 @@ func (w *wire) explain(err error) error {
 		return nil
 	}
 	if l := w.currentLink(); l != nil {
-		if why := l.why(); why != nil && !errors.Is(err, why) {
+		if why := l.why(); why != nil && !errors.Is(err, why) && !errors.Is(why, net.ErrClosed) {
 			return fmt.Errorf("%w (%w)", err, why)
 		}
 	}
