@@ -104,8 +104,8 @@ func (a *Agent) build() error {
 		a.log.Warn("the journal was restored from a backup; challenges that were made before are refused", zap.Time("restored_at", at))
 	}
 	bridges := make(map[string]ca.Authority)
-	for _, c := range a.cfg.CAs {
-		if a.cas[c.Name], err = buildCA(c, a.journal, sealer, a.options.Clock); err != nil {
+	for _, c := range inOrder(a.cfg.CAs) {
+		if a.cas[c.Name], err = a.buildCA(c, sealer); err != nil {
 			return err
 		}
 		bridges[c.Name] = a.cas[c.Name].Authority

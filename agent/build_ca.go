@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/asn1"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,13 +22,22 @@ type authority struct {
 }
 
 // buildCA is one of the two places that know concrete bridges and modules.
-func buildCA(c CA, register ca.Register, sealer *secret.Sealer, clock func() time.Time) (authority, error) {
+func (a *Agent) buildCA(c CA, sealer *secret.Sealer) (authority, error) {
 	switch {
 	case c.Embedded != nil:
-		issuer, err := buildEmbedded(c, register, sealer, clock)
+		issuer, err := buildEmbedded(c, a.journal, sealer, a.options.Clock)
 		return authority{Authority: issuer, sameStore: true}, err
+	case len(c.Roads) > 0:
+		return a.buildRoads(c)
 	}
-	return authority{}, fmt.Errorf("CA %q names no kind of CA", c.Name)
+	return a.buildBridge(c)
+}
+
+// inOrder returns the CAs so that roads come before what they lead to.
+func inOrder(cas []CA) []CA {
+	ordered := slices.Clone(cas)
+	slices.SortStableFunc(ordered, func(x, y CA) int { return cmp.Compare(len(x.Roads), len(y.Roads)) })
+	return ordered
 }
 
 func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func() time.Time) (*embedded.CA, error) {

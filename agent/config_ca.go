@@ -2,14 +2,35 @@ package agent
 
 import "time"
 
-// CA is a certificate authority that issues. This version has the embedded one.
+// CA is a certificate authority that issues: exactly one of embedded, adcs,
+// certsrv, wstep and roads.
 type CA struct {
 	// Name, for endpoints to refer to, for the journal and for notifications.
 	// Do not change it: its register is kept under it.
 	Name string `yaml:"name"`
 	// A CA in this process, for sites without a Microsoft CA and for laboratories.
 	Embedded *EmbeddedCA `yaml:"embedded"`
+	// A Microsoft CA over DCOM and RPC: the only road that can also revoke.
+	ADCS *ADCS `yaml:"adcs"`
+	// A Microsoft CA over its web enrolment pages.
+	Certsrv *Certsrv `yaml:"certsrv"`
+	// A Microsoft CA over its enrolment web services.
+	WSTEP *WSTEP `yaml:"wstep"`
+	// Names of other CAs of this list that are roads to the same issuing CA, in
+	// the order in which they are tried.
+	Roads []string `yaml:"roads"`
+	// PEM file with the issuing CA's certificate first, then its issuers up to
+	// the root, and after them former certificates of the issuing CA. Needed for
+	// every CA but an embedded one: what it has not signed never leaves.
+	Chain string `yaml:"chain" path:"true"`
+	// Requests under way at the CA at one time. Default 8. Not for an embedded CA.
+	Concurrent int `yaml:"concurrent"`
+	// Requests that wait for their turn; more are told to come again. Default 256.
+	Queue int `yaml:"queue"`
 }
+
+// SetDefaults gives a CA its defaults; the loader calls it.
+func (c *CA) SetDefaults() { *c = CA{Concurrent: 8, Queue: 256} }
 
 // EmbeddedCA is a certificate authority in the process.
 type EmbeddedCA struct {

@@ -41,9 +41,7 @@ func (c *Config) CheckFiles() error {
 		}
 	}
 	for i, a := range c.CAs {
-		if e := a.Embedded; e != nil {
-			(&KeyPair{Certificate: e.Certificate, Key: e.Key}).check(fmt.Sprintf("cas[%d].embedded", i), &m)
-		}
+		a.check(fmt.Sprintf("cas[%d]", i), &m)
 	}
 	for i, e := range c.Endpoints {
 		at := fmt.Sprintf("endpoints[%d]", i)
@@ -109,6 +107,68 @@ func checkRoots(path, at string, m *mistakes) {
 		m.Add(at, "%v", err)
 	} else if !x509.NewCertPool().AppendCertsFromPEM(b) {
 		m.Add(at, "%q holds no certificate in PEM form", path)
+	}
+}
+
+// check reads what a CA names.
+func (a CA) check(at string, m *mistakes) {
+	if e := a.Embedded; e != nil {
+		(&KeyPair{Certificate: e.Certificate, Key: e.Key}).check(at+".embedded", m)
+	}
+	if a.Chain != "" {
+		if _, err := embedded.LoadChain(a.Chain); err != nil {
+			m.Add(at+".chain", "%v", err)
+		}
+	}
+	switch {
+	case a.ADCS != nil:
+		a.ADCS.Kerberos.check(at+".adcs.kerberos", m)
+		a.ADCS.NTLM.check(at+".adcs.ntlm", m)
+	case a.Certsrv != nil:
+		a.Certsrv.Kerberos.check(at+".certsrv.kerberos", m)
+		a.Certsrv.NTLM.check(at+".certsrv.ntlm", m)
+		a.Certsrv.Basic.check(at+".certsrv.basic", m)
+		a.Certsrv.ClientCertificate.checkIfSet(at+".certsrv.client_certificate", m)
+		checkRootsIfSet(a.Certsrv.CAFile, at+".certsrv.ca_file", m)
+	case a.WSTEP != nil:
+		a.WSTEP.Kerberos.check(at+".wstep.kerberos", m)
+		a.WSTEP.User.check(at+".wstep.user", m)
+		a.WSTEP.ClientCertificate.checkIfSet(at+".wstep.client_certificate", m)
+		checkRootsIfSet(a.WSTEP.CAFile, at+".wstep.ca_file", m)
+	}
+}
+
+func (k *Kerberos) check(at string, m *mistakes) {
+	switch {
+	case k == nil:
+	case k.Keytab != "":
+		if err := secret.CheckPrivate(k.Keytab); err != nil {
+			m.Add(at+".keytab", "%v", err)
+		}
+	case k.CCache != "":
+		if err := secret.CheckPrivate(k.CCache); err != nil {
+			m.Add(at+".ccache", "%v", err)
+		}
+	case k.Password != nil:
+		k.Password.check(at+".password", m)
+	}
+}
+
+func (p *Password) check(at string, m *mistakes) {
+	if p != nil {
+		p.Password.check(at+".password", m)
+	}
+}
+
+func (p *KeyPair) checkIfSet(at string, m *mistakes) {
+	if p != nil {
+		p.check(at, m)
+	}
+}
+
+func checkRootsIfSet(path, at string, m *mistakes) {
+	if path != "" {
+		checkRoots(path, at, m)
 	}
 }
 

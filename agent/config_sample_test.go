@@ -45,7 +45,50 @@ func fullSample() Config {
 	var e EmbeddedCA
 	e.SetDefaults()
 	e.Certificate, e.Key, e.Profiles = "ca/ca.crt.pem", "ca/ca.key.pem", []Profile{DefaultProfile()}
-	c.CAs = []CA{{Name: "embedded", Embedded: &e}}
+	kerberos := func(k Kerberos) *Kerberos { k.Principal = "svc-connector@CORP.EXAMPLE"; return &k }
+	password := &Password{User: `CORP\svc-connector`, Password: SecretRef{File: "secrets/connector"}}
+	client := pair("tls/client")
+	adcs := func(more func(*ADCS)) *ADCS {
+		var b ADCS
+		b.SetDefaults()
+		b.Config = `ca01.corp.example\Corp Issuing CA`
+		more(&b)
+		return &b
+	}
+	web := func(more func(*Certsrv)) *Certsrv {
+		var b Certsrv
+		b.SetDefaults()
+		b.URL = "https://ca01.corp.example/certsrv/"
+		more(&b)
+		return &b
+	}
+	soap := func(more func(*WSTEP)) *WSTEP {
+		var b WSTEP
+		b.SetDefaults()
+		b.Policy = "https://ces.corp.example/ADPolicyProvider_CEP_Certificate/service.svc/CEP"
+		more(&b)
+		return &b
+	}
+	for _, more := range []CA{
+		{Name: "embedded", Embedded: &e},
+		{Name: "dcom", ADCS: adcs(func(b *ADCS) {
+			b.Kerberos, b.Revoke = kerberos(Kerberos{Keytab: "secrets/connector.keytab"}), "csra"
+		})},
+		{Name: "dcom-ntlm", ADCS: adcs(func(b *ADCS) { b.NTLM = password })},
+		{Name: "web", Certsrv: web(func(b *Certsrv) { b.Kerberos = kerberos(Kerberos{Password: &SecretRef{File: "secrets/connector"}}) })},
+		{Name: "web-ntlm", Certsrv: web(func(b *Certsrv) { b.NTLM = password })},
+		{Name: "web-basic", Certsrv: web(func(b *Certsrv) { b.Basic, b.ClientCertificate = password, &client })},
+		{Name: "soap", WSTEP: soap(func(b *WSTEP) { b.ClientCertificate = &client })},
+		{Name: "soap-user", WSTEP: soap(func(b *WSTEP) { b.User = password })},
+		{Name: "soap-kerberos", WSTEP: soap(func(b *WSTEP) { b.Kerberos = kerberos(Kerberos{CCache: "secrets/connector.ccache"}) })},
+		{Name: "issuing", Roads: []string{"dcom", "web"}},
+	} {
+		more.Concurrent, more.Queue = 8, 256
+		if more.Embedded == nil {
+			more.Chain = "ca/chain.pem"
+		}
+		c.CAs = append(c.CAs, more)
+	}
 
 	var onetime OnetimePolicy
 	onetime.SetDefaults()

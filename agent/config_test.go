@@ -19,7 +19,7 @@ func TestSamplesLoad(t *testing.T) {
 		warnings int
 	}{
 		{"certconnector.yaml", 0},
-		{"certconnector.full.yaml", 2}, // a client secret, a static challenge
+		{"certconnector.full.yaml", 4}, // a client secret, a static challenge, NTLM twice
 		{"laboratory.yaml", 2},         // two static challenges; plain HTTP on loopback is none
 	} {
 		t.Run(row.file, func(t *testing.T) {

@@ -120,6 +120,9 @@ func (c *Config) validateReferences(e *Endpoint, at string, m *mistakes) {
 	}
 	embedded := c.CAs[i].Embedded
 	if embedded == nil {
+		if e.SID.Extension == "strip" {
+			m.Add(at+".sid.extension", "cannot be strip here: a Microsoft CA takes the extension over from the request")
+		}
 		return
 	}
 	profiles := embedded.profileNames()

@@ -88,12 +88,7 @@ func (c *Config) validateCAs(m *mistakes) {
 	}
 	uniqueNames(m, "cas", c.CAs, func(a CA) string { return a.Name })
 	for i, a := range c.CAs {
-		at := fmt.Sprintf("cas[%d]", i)
-		if a.Embedded == nil {
-			m.Add(at, "names no kind of CA; this version has embedded: {certificate: …, key: …}")
-			continue
-		}
-		a.Embedded.validate(at+".embedded", m)
+		c.validateCA(a, fmt.Sprintf("cas[%d]", i), m)
 	}
 }
 

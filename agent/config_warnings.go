@@ -42,6 +42,11 @@ func (c *Config) Warnings() []string {
 			warn("endpoints[%d].renewal.grace: %q renews certificates that have expired", i, e.Name)
 		}
 	}
+	for i, a := range c.CAs {
+		if a.ADCS != nil && a.ADCS.NTLM != nil || a.Certsrv != nil && a.Certsrv.NTLM != nil {
+			warn("cas[%d]: %q signs in by NTLM, which proves nothing of the server and can be relayed; Kerberos is safer", i, a.Name)
+		}
+	}
 	for i, p := range c.Principals {
 		for j, r := range p.Rights {
 			if slices.Contains(r.Subject, "*") {
