@@ -55,8 +55,8 @@ func (c *CA) Find(ctx context.Context, q ca.Query) (*ca.Issued, error) {
 		_, isPending := errors.AsType[*ca.Pending](err)
 		_, isDenied := errors.AsType[*ca.Denied](err)
 		switch {
-		case known && (err == nil || isPending):
-			return c.fetch(ctx, id, nil)
+		case isPending && known:
+			return nil, err
 		case isPending:
 			pending++
 		case isDenied || errors.Is(err, ca.ErrNotFound):
@@ -65,6 +65,8 @@ func (c *CA) Find(ctx context.Context, q ca.Query) (*ca.Issued, error) {
 		case cert.NotBefore.Add(backdating).Before(q.From):
 			old++ // one alone does not end the window: it may have waited and got its certificate late
 		case cert.NotBefore.After(q.To):
+		case known:
+			return c.fetch(ctx, id, nil)
 		case sha256.Sum256(cert.RawSubjectPublicKeyInfo) == q.KeyDigest:
 			found = append(found, id)
 		}
