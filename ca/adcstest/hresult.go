@@ -39,7 +39,7 @@ const (
 	DispositionRevoked         uint32 = 6
 )
 
-var messages = map[int32]string{
+var hresultTexts = map[int32]string{
 	BadSignature:     "Invalid Signature. 0x80090006 (-2146893818 NTE_BAD_SIGNATURE)",
 	BadASN1:          "ASN1 bad tag value met. 0x8009310b (ASN: 267 CRYPT_E_ASN1_BADTAG)",
 	BadSubject:       "The request subject name is invalid or too long. 0x80094001 (-2146877439 CERTSRV_E_BAD_REQUESTSUBJECT)",
@@ -54,7 +54,7 @@ var messages = map[int32]string{
 
 // message is the CA's words for a code.
 func message(code int32) string {
-	if m, ok := messages[code]; ok {
+	if m, ok := hresultTexts[code]; ok {
 		return m
 	}
 	return fmt.Sprintf("The request failed. 0x%08x", uint32(code))
