@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -39,6 +41,31 @@ func (a *Agent) buildBridge(c CA) (authority, error) {
 		return authority{}, fmt.Errorf("CA %q: %w", c.Name, err)
 	}
 	return a.bounded(c, chain, []route.Road{{Name: c.Name, CA: bridge}})
+}
+
+// OpenBridge builds the bridge to one Microsoft CA of a configuration, with the
+// roads that lead there, and nothing else: a command may use it beside the
+// service. Close it after use. An embedded CA is the service's alone.
+func OpenBridge(cfg Config, name string, log *zap.Logger) (bridge ca.Authority, close func() error, err error) {
+	a := &Agent{cfg: cfg, options: Options{Logger: log, Clock: time.Now, Version: "unknown"}, log: log, cas: make(map[string]authority), down: teardown{log: log}}
+	close = func() error { return a.down.run(cfg.ShutdownGrace) }
+	for _, c := range inOrder(cfg.CAs) {
+		if c.Embedded != nil {
+			continue
+		}
+		build := a.buildBridge
+		if len(c.Roads) > 0 {
+			build = a.buildRoads
+		}
+		if a.cas[c.Name], err = build(c); err != nil {
+			return nil, nil, errors.Join(err, close())
+		}
+	}
+	found, ok := a.cas[name]
+	if !ok {
+		return nil, nil, errors.Join(fmt.Errorf("%q is no Microsoft CA in cas", name), close())
+	}
+	return found.Authority, close, nil
 }
 
 // buildRoads puts several bridges before one CA. They are built before.
