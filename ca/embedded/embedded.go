@@ -80,7 +80,7 @@ type CA struct {
 	sealer   *secret.Sealer
 	clock    func() time.Time
 
-	crlURLs, deltaURLs, issuerURLs []string
+	crlURLs, deltaURLs, issuerURLs, ocspURLs []string
 
 	crlValidity    time.Duration
 	makesDeltas    bool
@@ -130,7 +130,7 @@ func Open(cfg Config) (*CA, error) {
 	c := &CA{
 		name: cfg.Name, key: key, cert: chain[0], chain: chain, alg: alg,
 		register: cfg.Register, sealer: cfg.Sealer, clock: cfg.Clock, watchers: map[*byte]func(*big.Int){},
-		crlURLs: slices.Clone(cfg.CRLURLs), deltaURLs: slices.Clone(cfg.DeltaCRLURLs), issuerURLs: slices.Clone(cfg.IssuerURLs),
+		crlURLs: slices.Clone(cfg.CRLURLs), deltaURLs: slices.Clone(cfg.DeltaCRLURLs), issuerURLs: slices.Clone(cfg.IssuerURLs), ocspURLs: slices.Clone(cfg.OCSPURLs),
 	}
 	if c.clock == nil {
 		c.clock = time.Now

@@ -30,7 +30,7 @@ const (
 // ResponderConfig describes a Responder.
 type ResponderConfig struct {
 	CAs  []*CA  // told apart by name and key; required
-	Path string // where requests are taken; "": "/ocsp"
+	Path string // where requests are taken, besides the paths of the CAs' OCSPURLs; "": "/ocsp"
 
 	Store          SignerStore   // keeps the signers over a restart; nil: new ones at each start
 	SignerValidity time.Duration // life of a signer's certificate, at least an hour; 0: 7 days
@@ -55,6 +55,7 @@ type ResponderConfig struct {
 type Responder struct {
 	cfg     ResponderConfig
 	log     *zap.Logger
+	paths   []ocspPath
 	desks   []*ocspDesk
 	issuers map[issuerID]*ocspDesk
 	signing chan struct{} // one slot for each signature at a time
@@ -104,6 +105,9 @@ func NewResponder(cfg ResponderConfig) (*Responder, error) {
 	}
 	if r.log == nil {
 		r.log = zap.NewNop()
+	}
+	if err := r.claimPaths(cfg.CAs); err != nil {
+		return nil, fmt.Errorf("OCSP responder: %w", err)
 	}
 	for _, c := range cfg.CAs {
 		desk := &ocspDesk{ca: c, cache: newOCSPCache(cfg.MaxKept)}

@@ -287,8 +287,36 @@ func TestOCSPByGET(t *testing.T) {
 			t.Errorf("%.20s: %v", path, err)
 		}
 	}
-	if !r.Serves("/ocsp/MEU//+=") || !r.Serves("/ocsp") || r.Serves("/ocspx") || r.Serves("/") {
+	if !r.Serves("/ocsp/MEU//+=") || r.Serves("/ocsp/admin") || !r.Serves("/ocsp") || r.Serves("/ocspx") || r.Serves("/") {
 		t.Error("it claims what is not its own, or leaves what is")
+	}
+}
+
+// TestOCSPPaths asks at the addresses that certificates name.
+func TestOCSPPaths(t *testing.T) {
+	authority, _ := publishingCA(t, startOf2031(), func(cfg *embedded.Config) {
+		cfg.OCSPURLs = []string{"http://ocsp.contoso.example", "http://pki.contoso.example/ocsp/lab%20x/", "ldap:///cn=x"}
+	})
+	r := newResponder(t, embedded.ResponderConfig{CAs: []*embedded.CA{authority}, Path: "/status"})
+	root := rootCert(t, authority)
+	der := ocspRequest(t, issueOne(t, authority).SerialNumber, root, crypto.SHA1)
+	text := url.PathEscape(base64.StdEncoding.EncodeToString(der))
+	for _, path := range []string{"", "/ocsp/lab%20x", "/status"} {
+		for _, got := range []*http.Response{
+			ask(t, r, "GET", path+"/"+text, nil), ask(t, r, "POST", path+"/", der, "Content-Type", ocspType),
+		} {
+			if parsed, err := ocsp.ParseResponse(readAll(t, got), root); err != nil || parsed.Status != ocsp.Good {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
+	for path, want := range map[string]bool{
+		"/": true, "/MEU": true, "/status": true, "/ocsp/lab x/": true, "/ocsp/lab x/MEU": true,
+		"/scep": false, "/crl/lab.crl": false, "/ocsp/": false, "/livez": false,
+	} {
+		if r.Serves(path) != want {
+			t.Errorf("%s: claimed %t", path, !want)
+		}
 	}
 }
 

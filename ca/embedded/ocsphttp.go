@@ -2,12 +2,15 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,11 +22,49 @@ const (
 	mediaTypeOCSPResponse = "application/ocsp-response"
 )
 
-// Serves says whether a request's decoded path is the responder's. Do not put
-// it behind an http.ServeMux: that redirects paths with "//", which base64 has.
+// ocspPath is a path at which requests are taken, without a slash at its end.
+type ocspPath struct{ plain, escaped string }
+
+// claimPaths takes the configured path and those of the CAs' addresses, the
+// longest first.
+func (r *Responder) claimPaths(cas []*CA) error {
+	wanted := []string{r.cfg.Path}
+	for _, c := range cas {
+		for _, a := range c.ocspURLs {
+			u, err := url.Parse(a)
+			if err != nil {
+				return fmt.Errorf("address of CA %q: %w", c.name, err)
+			}
+			if u.Scheme == "http" || u.Scheme == "https" {
+				wanted = append(wanted, u.Path)
+			}
+		}
+	}
+	for _, w := range wanted {
+		plain := strings.TrimRight(w, "/")
+		r.paths = append(r.paths, ocspPath{plain, (&url.URL{Path: plain}).EscapedPath()})
+	}
+	slices.SortFunc(r.paths, func(a, b ocspPath) int {
+		return cmp.Or(cmp.Compare(len(b.plain), len(a.plain)), strings.Compare(a.plain, b.plain))
+	})
+	r.paths = slices.Compact(r.paths)
+	return nil
+}
+
+// Serves says whether a request's decoded path is the responder's: one of its
+// paths, or below it what may be a request in base64, which begins with "M".
+// Other faces of a listener come first where an address has no path. Do not
+// put the responder behind an http.ServeMux: that redirects paths with "//",
+// which base64 has.
 func (r *Responder) Serves(path string) bool {
-	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(r.cfg.Path, "/"))
-	return ok && (rest == "" || rest[0] == '/')
+	return slices.ContainsFunc(r.paths, func(p ocspPath) bool {
+		rest, ok := strings.CutPrefix(path, p.plain)
+		if !ok || rest != "" && rest[0] != '/' {
+			return false
+		}
+		rest = strings.TrimLeft(rest, "/")
+		return rest == "" || rest[0] == 'M'
+	})
 }
 
 // ServeHTTP answers POST with a request as body, and GET with a request in
@@ -110,11 +151,18 @@ var errNoOCSPInPath = errors.New("no OCSP request in the path")
 // inPath reads the request behind the path. Clients write it percent-encoded
 // or not, with and without padding; some turn "+" into a space.
 func (r *Responder) inPath(u *url.URL) ([]byte, error) {
-	text, err := url.PathUnescape(strings.TrimPrefix(u.EscapedPath(), strings.TrimSuffix(r.cfg.Path, "/")))
-	text = strings.TrimLeft(text, "/") // a request begins with "M"
-	if err != nil || text == "" || base64.StdEncoding.DecodedLen(len(text)) > maxOCSPRequest+3 {
-		return nil, errNoOCSPInPath
+	path := u.EscapedPath()
+	for _, p := range r.paths {
+		rest, ok := strings.CutPrefix(path, p.escaped+"/")
+		if !ok {
+			continue
+		}
+		text, err := url.PathUnescape(strings.TrimLeft(rest, "/"))
+		if err != nil || text == "" || base64.StdEncoding.DecodedLen(len(text)) > maxOCSPRequest+3 {
+			return nil, errNoOCSPInPath
+		}
+		text = strings.TrimRight(strings.ReplaceAll(text, " ", "+"), "=")
+		return base64.RawStdEncoding.DecodeString(text)
 	}
-	text = strings.TrimRight(strings.ReplaceAll(text, " ", "+"), "=")
-	return base64.RawStdEncoding.DecodeString(text)
+	return nil, errNoOCSPInPath
 }
