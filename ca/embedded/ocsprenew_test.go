@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,4 +195,37 @@ func TestOCSPKeepsFewResponses(t *testing.T) {
 	if again := wantOCSP(t, r, one, root, ocsp.Good); again.ThisUpdate.Equal(first.ThisUpdate) {
 		t.Error("two responses are kept")
 	}
+}
+
+// TestOCSPDuringRevocations asks without pause while certificates are revoked:
+// once Revoke has returned, nobody hears "good" any more.
+func TestOCSPDuringRevocations(t *testing.T) {
+	authority, _ := publishingCA(t, startOf2031(), nil)
+	r := newResponder(t, embedded.ResponderConfig{CAs: []*embedded.CA{authority}, MaxKept: 3})
+	root := rootCert(t, authority)
+	var running sync.WaitGroup
+	for range 4 {
+		serial := issueOne(t, authority).SerialNumber
+		request := ocspRequest(t, serial, root, crypto.SHA1)
+		var revoked atomic.Bool
+		for range 3 {
+			running.Go(func() {
+				for range 100 {
+					before := revoked.Load()
+					got, err := post(t, r, request, root)
+					if err != nil || before && got.Status != ocsp.Revoked {
+						t.Errorf("revoked %t, answered %+v, %v", before, got, err)
+						return
+					}
+				}
+			})
+		}
+		running.Go(func() {
+			if err := authority.Revoke(t.Context(), serial, ca.Superseded); err != nil {
+				t.Error(err)
+			}
+			revoked.Store(true)
+		})
+	}
+	running.Wait()
 }
