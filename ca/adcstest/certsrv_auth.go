@@ -12,10 +12,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/oiweiwei/gokrb5.fork/v9/keytab"
-	"github.com/oiweiwei/gokrb5.fork/v9/service"
 	"github.com/oiweiwei/gokrb5.fork/v9/spnego"
+	"github.com/oiweiwei/gokrb5.fork/v9/types"
 )
 
 // WebAuth says how callers of a web face may sign in. None of them: nobody may.
@@ -41,12 +42,13 @@ type webGate struct {
 
 	mu    sync.Mutex
 	asked map[string]int // requests that were let in, by mechanism
+	seen  map[[32]byte]bool
 }
 
 // newWebGate prepares for a server with this certificate, whose signature must
 // be made with SHA-256.
 func newWebGate(c *CA, o WebAuth, server []byte) (*webGate, error) {
-	g := &webGate{WebAuth: o, ca: c, asked: map[string]int{}}
+	g := &webGate{WebAuth: o, ca: c, asked: map[string]int{}, seen: map[[32]byte]bool{}}
 	sum := sha256.Sum256(server)
 	name := append([]byte("tls-server-end-point:"), sum[:]...)
 	var b bytes.Buffer
@@ -165,15 +167,26 @@ func (g *webGate) acceptKerberos(b []byte) (account string) {
 	if token.Unmarshal(b) != nil || !token.Init || krb.Unmarshal(token.NegTokenInit.MechTokenBytes) != nil || !krb.IsAPReq() {
 		return ""
 	}
-	ok, who, err := service.VerifyAPREQ(&krb.APReq, service.NewSettings(g.keys, service.DecodePAC(false)))
-	if err != nil || !ok {
+	ok, err := krb.APReq.Verify(g.keys, 5*time.Minute, types.HostAddress{}, nil)
+	if err != nil || !ok || g.replayed(krb.APReq.EncryptedAuthenticator.Cipher) {
 		return ""
 	}
 	sum := krb.APReq.Authenticator.Cksum.Checksum // RFC 4121, section 4.1.1
 	if len(sum) < 24 || !g.bound([16]byte(sum[4:20])) {
 		return ""
 	}
-	return who.UserName()
+	return krb.APReq.Authenticator.CName.PrincipalNameString()
+}
+
+// replayed reports whether an authenticator was seen before (RFC 4120, section
+// 3.2.3). The library's own cache never ends.
+func (g *webGate) replayed(authenticator []byte) bool {
+	sum := sha256.Sum256(authenticator)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	again := g.seen[sum]
+	g.seen[sum] = true
+	return again
 }
 
 // refuse answers 401 with the schemes on offer, or with the next message of a
