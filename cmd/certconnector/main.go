@@ -80,7 +80,7 @@ Exit codes: 0 ok, 1 warnings or refused, 2 error.`,
 	root.PersistentFlags().StringVar(&p.config, "config", agent.DefaultConfigPath(), "configuration file")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "write results as JSON")
 	root.AddCommand(p.initCommand(), p.runCommand(), p.validateCommand(), p.schemaCommand(),
-		p.requestsCommand(), p.revokeCommand(), p.challengeCommand(), p.traceCommand(), p.versionCommand())
+		p.requestsCommand(), p.revokeCommand(), p.challengeCommand(), p.traceCommand(), p.raCommand(), p.versionCommand())
 	root.AddCommand(p.importNDESCommand(), p.exportRootCommand())
 	return root
 }

@@ -1,0 +1,208 @@
+package raenroll_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/ca/catest"
+	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/installer/raenroll"
+	"github.com/certconnector/certconnector/internal/secret"
+)
+
+// world is a CA that issues at once or after approval, and a folder.
+type world struct {
+	t      *testing.T
+	issuer *embedded.CA
+	cfg    raenroll.Config
+	dir    string
+}
+
+func newWorld(t *testing.T, template string) *world {
+	t.Helper()
+	folder := t.TempDir()
+	if _, err := embedded.Create(folder, embedded.Options{Subject: pkix.Name{CommonName: "Issuing CA"}, KeyKind: embedded.P256}); err != nil {
+		t.Fatal(err)
+	}
+	key, err := embedded.LoadKey(filepath.Join(folder, embedded.KeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := embedded.LoadChain(filepath.Join(folder, embedded.ChainFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer, err := secret.NewSealer(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := embedded.Open(embedded.Config{
+		Name: "issuing", Key: key, Chain: chain, Register: catest.NewRegister(), Sealer: sealer,
+		Profiles: []embedded.Profile{{Name: "ra"}, {Name: "careful", Approval: embedded.Manual}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, issuer: issuer, dir: t.TempDir()}
+	role := func(name string, usage x509.KeyUsage) raenroll.Role {
+		return raenroll.Role{Name: name, Certificate: w.path(name + ".crt.pem"), Key: w.path(name + ".key.pem"), Template: template, KeyUsage: usage}
+	}
+	w.cfg = raenroll.Config{
+		CA: issuer, Chain: chain, Subject: pkix.Name{CommonName: "scep.corp.example"},
+		Roles: []raenroll.Role{role("signing", x509.KeyUsageDigitalSignature), role("encryption", x509.KeyUsageKeyEncipherment)},
+	}
+	return w
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) run() raenroll.Result {
+	w.t.Helper()
+	result, err := raenroll.Run(w.t.Context(), w.cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return result
+}
+
+// wantPair wants files that the service takes, private, and nothing left over.
+func (w *world) wantPair(name string) *x509.Certificate {
+	w.t.Helper()
+	pair, err := tls.LoadX509KeyPair(w.path(name+".crt.pem"), w.path(name+".key.pem"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := secret.CheckPrivate(w.path(name + ".key.pem")); err != nil {
+		w.t.Error(err)
+	}
+	for _, left := range []string{".crt.pem.new", ".key.pem.new", ".crt.pem.pending"} {
+		if _, err := os.Stat(w.path(name + left)); err == nil {
+			w.t.Errorf("%s%s is left over", name, left)
+		}
+	}
+	return pair.Leaf
+}
+
+func TestEnrolAndRenew(t *testing.T) {
+	w := newWorld(t, "ra")
+	if r := w.run(); len(r.Installed) != 2 || len(r.Parked) != 0 {
+		t.Fatalf("result %+v", r)
+	}
+	first := w.wantPair("signing")
+	if first.KeyUsage != x509.KeyUsageDigitalSignature || w.wantPair("encryption").KeyUsage != x509.KeyUsageKeyEncipherment {
+		t.Error("wrong key usage")
+	}
+	w.run()
+	if second := w.wantPair("signing"); second.Equal(first) {
+		t.Error("a second run did not renew")
+	}
+	if _, err := os.Stat(w.path("signing.key.pem.old")); err != nil {
+		t.Error("the old key was not kept for messages under way")
+	}
+}
+
+// While a person has not approved nothing is replaced, however often the
+// command runs; afterwards it collects what it asked for, with the same keys.
+func TestApproval(t *testing.T) {
+	w := newWorld(t, "careful")
+	r := w.run()
+	if len(r.Parked) != 2 || len(r.Installed) != 0 {
+		t.Fatalf("result %+v", r)
+	}
+	if again := w.run(); len(again.Parked) != 2 || again.Parked[0].RequestID != r.Parked[0].RequestID {
+		t.Fatalf("a second run asked anew: %+v", again)
+	}
+	if err := w.issuer.Approve(t.Context(), r.Parked[0].RequestID); err != nil {
+		t.Fatal(err)
+	}
+	if half := w.run(); len(half.Parked) != 1 || len(half.Installed) != 0 {
+		t.Fatalf("half of a pair was installed: %+v", half)
+	}
+	if err := w.issuer.Approve(t.Context(), r.Parked[1].RequestID); err != nil {
+		t.Fatal(err)
+	}
+	if done := w.run(); len(done.Installed) != 2 {
+		t.Fatalf("result %+v", done)
+	}
+	w.wantPair("signing")
+	w.wantPair("encryption")
+}
+
+func TestDenialBeginsAnew(t *testing.T) {
+	w := newWorld(t, "careful")
+	r := w.run()
+	if err := w.issuer.Deny(t.Context(), r.Parked[0].RequestID, "not ours"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := raenroll.Run(t.Context(), w.cfg)
+	var denied *ca.Denied
+	if !errors.As(err, &denied) {
+		t.Fatalf("got %v", err)
+	}
+	if again := w.run(); len(again.Parked) != 2 || again.Parked[0].RequestID == r.Parked[0].RequestID {
+		t.Errorf("after the denial: %+v", again)
+	}
+}
+
+// A run that is cut off between any two files is finished by the next one.
+func TestCutOffWhileInstalling(t *testing.T) {
+	for _, placed := range []string{"signing.key.pem", "signing.crt.pem", "encryption.key.pem"} {
+		t.Run("after "+placed, func(t *testing.T) {
+			w := newWorld(t, "careful")
+			r := w.run()
+			for _, p := range r.Parked {
+				if err := w.issuer.Approve(t.Context(), p.RequestID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.run()
+			for _, name := range []string{"signing.key.pem", "signing.crt.pem", "encryption.key.pem", "encryption.crt.pem"} {
+				if err := os.Rename(w.path(name), w.path(name+".new")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range []string{"signing.key.pem", "signing.crt.pem", "encryption.key.pem", "encryption.crt.pem"} {
+				if err := os.Rename(w.path(name+".new"), w.path(name)); err != nil {
+					t.Fatal(err)
+				}
+				if name == placed {
+					break
+				}
+			}
+			// What waits needs no CA; a pair that is in its place already would be
+			// renewed, and is left out here.
+			if placed != "signing.key.pem" {
+				w.cfg.Roles = w.cfg.Roles[1:]
+			}
+			w.cfg.CA = cutOff{w.issuer, errors.New("the CA was asked")}
+			w.run()
+			w.wantPair("encryption")
+		})
+	}
+}
+
+// cutOff is a CA that must not be asked.
+type cutOff struct {
+	ca.Authority
+	err error
+}
+
+func (c cutOff) Issue(context.Context, ca.Request) (*ca.Issued, error) { return nil, c.err }
+
+func TestCertificateOfAnotherCAIsRefused(t *testing.T) {
+	w, other := newWorld(t, "ra"), newWorld(t, "ra")
+	w.cfg.Chain = other.cfg.Chain
+	if _, err := raenroll.Run(t.Context(), w.cfg); err == nil {
+		t.Error("installed")
+	}
+	if _, err := os.Stat(w.path("signing.crt.pem")); err == nil {
+		t.Error("a certificate is in its place")
+	}
+}
