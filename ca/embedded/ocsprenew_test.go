@@ -155,7 +155,11 @@ func TestOCSPSignerOverARestart(t *testing.T) {
 					t.Error("opened with another local key")
 				}
 			}
-			// What does not read, and what has ended, is replaced.
+			// What does not read, and what has ended, is replaced, whatever a
+			// crash left beside it.
+			if err := os.WriteFile(path+".new", []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			if err := os.WriteFile(path, []byte("-----BEGIN"), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -86,8 +86,11 @@ func chooseCA(cas []agent.CA, name string) (agent.CA, error) {
 
 // chainFile is where a CA's certificates are.
 func chainFile(c agent.CA) (string, error) {
-	if c.Embedded != nil {
+	switch {
+	case c.Embedded != nil:
 		return c.Embedded.Certificate, nil
+	case c.Chain != "":
+		return c.Chain, nil
 	}
 	return "", fmt.Errorf("the certificates of CA %q are in no file; export its root at the CA", c.Name)
 }
