@@ -78,11 +78,18 @@ func guid(b [16]byte) *dtyp.GUID {
 	return dtyp.GUIDFromUUID(u)
 }
 
-// dualStrings is DUALSTRINGARRAY: TCP bindings, then the security packages.
-func dualStrings(binding string) *dcom.DualStringArray {
+// dualStrings is DUALSTRINGARRAY: TCP bindings, then the security packages. A
+// Windows machine names itself by its NetBIOS name first, which few resolve,
+// and then lists the addresses of all its networks.
+func (e *exporter) dualStrings(endpoint string) *dcom.DualStringArray {
 	const tcp = 7
-	list := append([]uint16{tcp}, utf16.Encode([]rune(binding))...)
-	list = append(list, 0, 0)
+	var list []uint16
+	for _, host := range []string{e.ca.computer(), e.host} {
+		list = append(list, tcp)
+		list = append(list, utf16.Encode([]rune(host+endpoint))...)
+		list = append(list, 0)
+	}
+	list = append(list, 0)
 	security := len(list)
 	for _, kind := range []byte{authSPNEGO, authKerberos, authNTLM} {
 		list = append(list, uint16(kind), 0xffff, 0)
@@ -101,7 +108,7 @@ func (e *exporter) identity() (uint64, *dcom.IPID) {
 func (e *exporter) bindings() *dcom.DualStringArray {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return dualStrings(fmt.Sprintf("%s[%d]", e.host, e.port))
+	return e.dualStrings(fmt.Sprintf("[%d]", e.port))
 }
 
 var comVersion = &dcom.COMVersion{MajorVersion: 5, MinorVersion: 7}
@@ -131,7 +138,7 @@ func (e *exporter) marshalled(class string, iid *dcom.IID) (*dcom.InterfacePoint
 	p, err := interfacePointer(&dcom.ObjectReference{
 		Signature: []byte("MEOW"), Flags: dcom.ObjectReferenceTypeStandard, IID: iid,
 		ObjectReference: &dcom.ObjectReference_ObjectReference{Value: &dcom.ObjectReference_Standard{
-			Standard: &dcom.ObjectReferenceStandard{Std: e.reference(class), ResolverAddr: dualStrings(e.host)},
+			Standard: &dcom.ObjectReferenceStandard{Std: e.reference(class), ResolverAddr: e.dualStrings("")},
 		}},
 	})
 	return p, 0, err
@@ -155,7 +162,7 @@ func (r resolver) ServerAlive(context.Context, *oxid.ServerAliveRequest) (*oxid.
 }
 
 func (r resolver) ServerAlive2(context.Context, *oxid.ServerAlive2Request) (*oxid.ServerAlive2Response, error) {
-	return &oxid.ServerAlive2Response{COMVersion: comVersion, ObjectResolverBindings: dualStrings(r.e.host)}, nil
+	return &oxid.ServerAlive2Response{COMVersion: comVersion, ObjectResolverBindings: r.e.dualStrings("")}, nil
 }
 
 func (r resolver) SimplePing(context.Context, *oxid.SimplePingRequest) (*oxid.SimplePingResponse, error) {

@@ -79,10 +79,9 @@ func (c *CA) ServeRPC(o RPCOptions) (*RPC, error) {
 func (c *CA) acceptors(o RPCOptions) (acceptors, error) {
 	var a acceptors
 	if !o.NoNTLM {
-		computer, _, _ := strings.Cut(c.host, ".")
 		a.ntlm = func() acceptor {
 			return &ntlmAcceptor{
-				domain: c.Domain(), computer: strings.ToUpper(computer), dnsDomain: strings.ToLower(c.realm), dnsHost: c.host,
+				domain: c.Domain(), computer: c.computer(), dnsDomain: strings.ToLower(c.realm), dnsHost: c.host,
 				password: c.Password,
 			}
 		}
@@ -95,6 +94,12 @@ func (c *CA) acceptors(o RPCOptions) (acceptors, error) {
 		a.kerberos = func() acceptor { return &kerberosAcceptor{keys: keys} }
 	}
 	return a, nil
+}
+
+// computer is the machine's NetBIOS name.
+func (c *CA) computer() string {
+	first, _, _ := strings.Cut(c.host, ".")
+	return strings.ToUpper(first)
 }
 
 func (r *RPC) listen(port int, s *rpcServer) (net.Listener, error) {
