@@ -152,7 +152,14 @@ func (w *work) find(ctx context.Context) error {
 		}
 		return w.submit(ctx)
 	}
-	if err != nil && isTransient(err) {
+	switch {
+	case err != nil && errors.Is(err, ca.ErrForbidden):
+		// Our account may not search there: as if the CA could not be searched.
+		w.log.Warn("the CA does not let us search for a lost answer", zap.Int64("entry", w.entry.ID), zap.String("ca", w.entry.CA), zap.Error(err))
+		return w.resubmitOnce(ctx)
+	case err != nil && isTransient(err) && w.tooLate():
+		return w.resubmitOnce(ctx) // which ends it, and tells whoever reconciles
+	case err != nil && isTransient(err):
 		return w.tryLater(ctx, journal.Unknown, err)
 	}
 	return w.outcome(ctx, issued, err)

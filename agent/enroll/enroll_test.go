@@ -323,21 +323,58 @@ func TestNotificationCutOffByACrashIsSentAtOnce(t *testing.T) {
 }
 
 func TestCAThatCannotBeSearchedGetsOneResubmission(t *testing.T) {
+	for name, prepare := range map[string]func(w *world){
+		"no road to search":      func(w *world) { w.ca = blindCA{w.core} },
+		"no right to search":     func(w *world) { w.core.search = ca.ErrForbidden },
+		"behind roads, no right": func(w *world) { w.ca, w.core.search = roads{w.core}, ca.ErrForbidden },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.stop()
+				prepare(w)
+				w.start()
+				w.core.set(func(f *fakeCA) { f.mute = true })
+				d := newDevice(0, "good")
+				w.ask(d)
+				w.later(5 * time.Minute)
+				if w.core.issues != 2 {
+					t.Errorf("CA was asked %d times, want one resubmission", w.core.issues)
+				}
+				if w.audit.FilterMessage("possible_orphan").Len() == 0 {
+					t.Error("no audit line names the possible orphan")
+				}
+				w.wantFailure(w.ask(d), scep.BadRequest)
+				w.told(0, 1)
+			})
+		})
+	}
+}
+
+// roads has no ability of its own: those of the bridge behind it are found.
+type roads struct{ bridge ca.Authority }
+
+func (r roads) Issue(ctx context.Context, req ca.Request) (*ca.Issued, error) {
+	return r.bridge.Issue(ctx, req)
+}
+
+func (r roads) Chain(ctx context.Context) ([]*x509.Certificate, error) { return r.bridge.Chain(ctx) }
+
+func (r roads) Roads() []ca.Authority { return []ca.Authority{r.bridge} }
+
+// A search that fails until nobody waits any more ends the request; whoever
+// reconciles the CA's database is told.
+func TestSearchThatNeverSucceedsEnds(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.stop()
-		w.ca = blindCA{w.core}
-		w.start()
-		w.core.set(func(f *fakeCA) { f.mute = true })
+		w.core.set(func(f *fakeCA) { f.mute, f.search = true, ca.ErrUnavailable })
 		d := newDevice(0, "good")
-		w.ask(d)
-		w.later(5 * time.Minute)
-		if w.core.issues != 2 {
-			t.Errorf("CA was asked %d times, want one resubmission", w.core.issues)
+		w.want(w.ask(d), scep.Pending)
+		w.later(2 * time.Hour)
+		if e := w.entries(1)[0]; e.State != journal.Failed || e.Failure.Rule != "outcome_unknown" || w.core.issues != 1 {
+			t.Errorf("entry is %v, %+v after %d submissions", e.State, e.Failure, w.core.issues)
 		}
 		if w.audit.FilterMessage("possible_orphan").Len() == 0 {
 			t.Error("no audit line names the possible orphan")
 		}
-		w.wantFailure(w.ask(d), scep.BadRequest)
 		w.told(0, 1)
 	})
 }
@@ -495,7 +532,8 @@ func TestCertificateOfAnImpostorNeverLeaves(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.core.impostor = true
 		w.wantFailure(w.ask(newDevice(0, "good")), scep.BadRequest)
-		w.told(0, 0)
+		w.later(5 * time.Second)
+		w.told(0, 1)
 		if e := w.entries(1)[0]; e.State != journal.Failed || e.Failure.Rule != "issued_certificate" {
 			t.Errorf("entry is %v, %+v", e.State, e.Failure)
 		}

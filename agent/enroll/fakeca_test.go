@@ -26,6 +26,7 @@ type fakeCA struct {
 	mute     bool                    // carries out, then ErrOutcomeUnknown
 	deafTo   bool                    // ErrOutcomeUnknown without carrying out
 	broken   bool                    // panics
+	search   error                   // of Find
 	deny     *ca.Denied              //
 	park     bool                    //
 	tamper   func(*x509.Certificate) // what a CA might do to a template
@@ -157,6 +158,9 @@ func (f *fakeCA) Find(_ context.Context, q ca.Query) (*ca.Issued, error) {
 	defer f.mu.Unlock()
 	if f.down {
 		return nil, ca.ErrUnavailable
+	}
+	if f.search != nil {
+		return nil, f.search
 	}
 	if cert, ok := f.issued[q.CSRDigest]; ok {
 		return &ca.Issued{Certificate: cert}, nil
