@@ -86,6 +86,7 @@ type CA struct {
 	now                           func() time.Time
 	log                           *zap.Logger
 	mechanism                     Mechanism
+	connect                       connector
 
 	requests map[Road]*pool[requester]
 	admins   *pool[*admin]
@@ -112,7 +113,7 @@ func New(cfg Config) (*CA, error) {
 		name: cfg.Name, addressed: cfg.Config, mapperPort: cfg.EndpointMapperPort, roads: cfg.Issue, validity: cfg.Validity,
 		revoke: cfg.Revoke == CSRA, find: cfg.Find == CSRA, approve: cfg.Approve,
 		deadline: cfg.SubmitDeadline, now: cfg.Clock, log: cfg.Log,
-		search: make(chan struct{}, 1), first: -1, sent: map[[32]byte]time.Time{},
+		search: make(chan struct{}, 1), first: -1, sent: map[[32]byte]time.Time{}, connect: dialTCP,
 	}
 	c.defaults(cfg)
 	if err := c.check(cfg); err != nil {

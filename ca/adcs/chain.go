@@ -176,7 +176,7 @@ func checkOrder(list []*x509.Certificate) error {
 func certificates(der []byte) ([]*x509.Certificate, error) {
 	var outer struct {
 		Type    asn1.ObjectIdentifier
-		Content asn1.RawValue `asn1:"explicit,tag:0"`
+		Content asn1.RawValue // [0] explicit
 	}
 	var signed struct {
 		Version      int
@@ -193,7 +193,7 @@ func certificates(der []byte) ([]*x509.Certificate, error) {
 	if !outer.Type.Equal(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}) {
 		return nil, fmt.Errorf("chain: content type %v is not SignedData", outer.Type)
 	}
-	if _, err := asn1.Unmarshal(outer.Content.FullBytes, &signed); err != nil {
+	if _, err := asn1.Unmarshal(outer.Content.Bytes, &signed); err != nil {
 		return nil, fmt.Errorf("chain: %w", err)
 	}
 	list, err := x509.ParseCertificates(signed.Certificates.Bytes)

@@ -56,7 +56,7 @@ func (c *CA) activate(ctx context.Context, class *dcom.ClassID, iid *dcom.IID,
 	if err != nil {
 		return nil, err
 	}
-	o.wire, err = newWire(ctx, c.host, port)
+	o.wire, err = newWire(ctx, c.host, port, c.connect)
 	if err != nil {
 		return nil, c.unreachable("object exporter", err, 0)
 	}
@@ -79,7 +79,7 @@ func (c *CA) activate(ctx context.Context, class *dcom.ClassID, iid *dcom.IID,
 
 // create asks the service control manager on port 135 for the object.
 func (c *CA) create(ctx context.Context, class *dcom.ClassID, iid *dcom.IID) (port int, o *object, err error) {
-	w, err := newWire(ctx, c.host, c.mapperPort)
+	w, err := newWire(ctx, c.host, c.mapperPort, c.connect)
 	if err != nil {
 		return 0, nil, c.unreachable("activation", err, 0)
 	}

@@ -23,7 +23,7 @@ func (c *CA) dialICPR(ctx context.Context) (requester, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := newWire(ctx, c.host, port)
+	w, err := newWire(ctx, c.host, port, c.connect)
 	if err != nil {
 		return nil, c.unreachable("plain RPC", err, 0)
 	}
@@ -48,7 +48,7 @@ func (c *CA) dialICPR(ctx context.Context) (requester, error) {
 
 // mapICPR asks the endpoint mapper for the interface's TCP port.
 func (c *CA) mapICPR(ctx context.Context) (int, error) {
-	w, err := newWire(ctx, c.host, c.mapperPort)
+	w, err := newWire(ctx, c.host, c.mapperPort, c.connect)
 	if err != nil {
 		return 0, c.unreachable("endpoint mapper", err, 0)
 	}

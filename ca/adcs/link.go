@@ -174,8 +174,17 @@ func (l *link) Write(p []byte) (int, error) {
 // asks for: string bindings name interfaces that may not be reachable, or a
 // NetBIOS name. Of the address only the port counts.
 type hostDialer struct {
-	host string
-	got  func(*link)
+	host    string
+	connect connector
+	got     func(*link)
+}
+
+// connector makes TCP connections; tests put themselves in between.
+type connector func(ctx context.Context, network, address string) (net.Conn, error)
+
+func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	return d.DialContext(ctx, network, address)
 }
 
 // DialContext implements the library's dialer.
@@ -187,8 +196,7 @@ func (d hostDialer) DialContext(ctx context.Context, network, address string) (n
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return nil, fmt.Errorf("no TCP port: %q", port)
 	}
-	dialer := net.Dialer{Timeout: dialTimeout}
-	conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(d.host, port))
+	conn, err := d.connect(ctx, network, net.JoinHostPort(d.host, port))
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ type wire struct {
 }
 
 // newWire prepares a connection to a port of the host; the first bind dials.
-func newWire(ctx context.Context, host string, port int) (*wire, error) {
+func newWire(ctx context.Context, host string, port int, connect connector) (*wire, error) {
 	w := &wire{}
 	w.life, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	got := func(l *link) {
@@ -42,7 +42,7 @@ func newWire(ctx context.Context, host string, port int) (*wire, error) {
 	// The address is a stand-in: the dialer knows the host, and the library
 	// would look up IPv4 addresses alone.
 	conn, err := dcerpc.Dial(w.life, "127.0.0.1", dcerpc.WithEndpoint("ncacn_ip_tcp:["+strconv.Itoa(port)+"]"),
-		dcerpc.WithDialer(hostDialer{host: host, got: got}), dcerpc.WithTimeout(libraryTimeout))
+		dcerpc.WithDialer(hostDialer{host: host, connect: connect, got: got}), dcerpc.WithTimeout(libraryTimeout))
 	if err != nil {
 		w.cancel()
 		return nil, err
