@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/oiweiwei/gokrb5.fork/v9/asn1tools"
@@ -47,7 +46,7 @@ type tickets struct {
 	spn string
 	now func() time.Time
 
-	mu   sync.Mutex
+	busy chan struct{} // of one place: held by who looks at the rest, and may wait for a KDC
 	seen stamp
 	held *ticket
 }
@@ -55,8 +54,12 @@ type tickets struct {
 // get returns a ticket; fresh forgets the one before. An error means that
 // nothing was sent to the service.
 func (s *tickets) get(ctx context.Context, fresh bool) (t *ticket, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.busy <- struct{}{}:
+		defer func() { <-s.busy }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	files := s.Config
 	if files == "" {
 		files = systemConfig

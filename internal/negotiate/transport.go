@@ -150,7 +150,7 @@ func (t *Transport) readMechanism() error {
 				return err
 			}
 		}
-		t.tickets = &tickets{Kerberos: *c.Kerberos, spn: t.spn, now: c.Now}
+		t.tickets = &tickets{Kerberos: *c.Kerberos, spn: t.spn, now: c.Now, busy: make(chan struct{}, 1)}
 	case c.NTLM != nil:
 		if c.NTLM.User == "" || c.NTLM.Password == "" {
 			return errors.New("ntlm: user or password is missing")
