@@ -1,12 +1,15 @@
 package adcs
 
 import (
+	"crypto"
+	"crypto/x509"
 	"strconv"
 	"testing"
 
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/adcstest"
 	"github.com/certconnector/certconnector/internal/negotiate"
+	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
 // Templates of the CA for tests.
@@ -83,3 +86,9 @@ func (l *lab) officer(requestID string, decide func(officer string, id uint32) i
 	}
 	return nil
 }
+
+func chainOf(l *lab) []*x509.Certificate {
+	return []*x509.Certificate{l.ca.Certificate(), l.ca.Root()}
+}
+
+func catestKey(i int) crypto.Signer { return testkeys.RSA2048(i) }
