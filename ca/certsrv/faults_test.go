@@ -2,6 +2,7 @@ package certsrv_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -9,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/x509"
 
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/adcstest"

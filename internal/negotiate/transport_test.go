@@ -1,16 +1,17 @@
 package negotiate
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"crypto/x509"
 )
 
 // serve starts a TLS server and returns its configuration's start.
@@ -150,4 +151,17 @@ func FuzzChallenge(f *testing.F) {
 			t.Errorf("header %q, error %v", header, err)
 		}
 	})
+}
+
+func TestOldTLSIsRefused(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	c := TransportConfig{Host: strings.TrimPrefix(srv.URL, "https://"), Roots: x509.NewCertPool()}
+	c.Roots.AddCert(srv.Certificate())
+	if _, err := post(t, newTransport(t, c), srv.URL, "x"); !errors.Is(err, ErrNotSent) {
+		t.Errorf("got %v, want ErrNotSent", err)
+	}
 }
