@@ -24,6 +24,7 @@ type kerberosAcceptor struct {
 	user              string
 	leg               int
 	session           types.EncryptionKey
+	reply             []byte // our AP-REP
 	in, out           krb5cipher.Cipher
 	clientSeq, ourSeq uint64
 }
@@ -96,11 +97,16 @@ func (k *kerberosAcceptor) acceptRequest(token []byte) ([]byte, error) {
 	if k.out, err = newCipher(false); err != nil {
 		return nil, err
 	}
-	return reply.Marshal()
+	k.reply, err = reply.Marshal()
+	return k.reply, err
 }
 
-// acceptProof takes the client's AP-REP, which proves that it has the key.
+// acceptProof takes the client's AP-REP, which proves that it has the key; our
+// own, sent back, proves nothing.
 func (k *kerberosAcceptor) acceptProof(token []byte) error {
+	if bytes.Equal(token, k.reply) {
+		return errors.New("the client sent our own AP-REP back")
+	}
 	var proof messages.APRep
 	if err := proof.Unmarshal(token); err != nil {
 		return fmt.Errorf("reading the client's AP-REP: %v", err)
