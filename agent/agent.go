@@ -19,6 +19,7 @@ import (
 	"github.com/certconnector/certconnector/agent/outbox"
 	"github.com/certconnector/certconnector/agent/status"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/crp"
 	"github.com/certconnector/certconnector/crp/crphttp"
 	"github.com/certconnector/certconnector/internal/secret"
@@ -54,8 +55,11 @@ type Agent struct {
 	handler      *scephttp.Handler
 	// registrationPoint is what other front ends ask; nil: there are none.
 	registrationPoint *crphttp.Handler
-	status            *status.Status
-	checks            []task // questions to neighbours, asked once at a start and answered in the log
+	// distribution and responder are what relying parties ask; nil: not shown.
+	distribution *embedded.Distribution
+	responder    *embedded.Responder
+	status       *status.Status
+	more         []task // what runs beside listeners and workers, by configuration
 }
 
 // New opens everything that needs no network: keys, journal, CAs, policy
@@ -109,6 +113,9 @@ func (a *Agent) build() error {
 			return err
 		}
 		bridges[c.Name] = a.cas[c.Name].Authority
+	}
+	if err := a.buildRevocationStatus(sealer); err != nil {
+		return err
 	}
 	points := make(map[string]*crp.Point)
 	for _, t := range a.cfg.Tenants {
@@ -211,7 +218,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.options.Ready != nil {
 		a.options.Ready()
 	}
-	err = runTasks(ctx, append(tasks, a.checks...))
+	err = runTasks(ctx, append(tasks, a.more...))
 	a.log.Info("stopping")
 	return err
 }

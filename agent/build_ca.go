@@ -52,9 +52,18 @@ func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func
 	cfg := embedded.Config{
 		Name: c.Name, Key: key, Chain: chain, Register: register, Sealer: sealer, Clock: clock, CRLValidity: c.Embedded.CRLLifetime,
 	}
-	if c.Embedded.CRLURL != "" {
-		cfg.CRLURLs = []string{c.Embedded.CRLURL}
+	for _, u := range []struct {
+		address string
+		into    *[]string
+	}{
+		{c.Embedded.CRLURL, &cfg.CRLURLs}, {c.Embedded.DeltaCRLURL, &cfg.DeltaCRLURLs},
+		{c.Embedded.OCSPURL, &cfg.OCSPURLs}, {c.Embedded.IssuerURL, &cfg.IssuerURLs},
+	} {
+		if u.address != "" {
+			*u.into = []string{u.address}
+		}
 	}
+	cfg.DeltaCRLValidity = c.Embedded.DeltaCRLLifetime
 	profiles := c.Embedded.Profiles
 	if len(profiles) == 0 {
 		profiles = []Profile{DefaultProfile()}

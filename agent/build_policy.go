@@ -93,7 +93,7 @@ func (a *Agent) buildRemote(p *RemotePolicy, sealer *secret.Sealer, log *zap.Log
 		return nil, err
 	}
 	a.down.push("registration point client", func(context.Context) error { client.Close(); return nil })
-	a.checks = append(a.checks, task{"registration point " + p.URL, func(ctx context.Context) error {
+	a.more = append(a.more, task{"registration point " + p.URL, func(ctx context.Context) error {
 		if err := client.Check(ctx); err != nil && ctx.Err() == nil {
 			log.Warn("the registration point does not know us, or cannot be reached; devices are told to come again", zap.Error(err))
 		}

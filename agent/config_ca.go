@@ -41,9 +41,26 @@ type EmbeddedCA struct {
 	Key string `yaml:"key" path:"true"`
 	// What it issues. Default: one profile "device" with clientAuth and a year.
 	Profiles []Profile `yaml:"profiles"`
-	// Address of the revocation list that certificates name. Default none:
-	// then nobody who relies on a certificate learns of its revocation.
+	// Address of the revocation list that certificates name, as
+	// http://pki.corp.example/crl/embedded.crl; a listener with the face crl serves
+	// its path. Default none: then nobody who relies on a certificate learns of
+	// its revocation, unless ocsp_url is set.
 	CRLURL string `yaml:"crl_url"`
+	// Address of the list of what was revoked since the last full one. Default
+	// none: then there are no delta lists.
+	DeltaCRLURL string `yaml:"delta_crl_url"`
+	// Life time of a delta list. Default 24h.
+	DeltaCRLLifetime time.Duration `yaml:"delta_crl_lifetime"`
+	// Address of the OCSP responder that certificates name, as
+	// http://pki.corp.example/ocsp; a listener with the face ocsp serves it.
+	// Default none.
+	OCSPURL string `yaml:"ocsp_url"`
+	// What OCSP says of a serial number that was never issued: unknown or
+	// revoked. Default unknown.
+	OCSPUnknown string `yaml:"ocsp_unknown"`
+	// Address of the CA's own certificate that certificates name, as
+	// http://pki.corp.example/crl/embedded.cer, on the face crl. Default none.
+	IssuerURL string `yaml:"issuer_url"`
 	// Life time of a revocation list; a new one is made after half of it.
 	// Default 168h.
 	CRLLifetime time.Duration `yaml:"crl_lifetime"`
@@ -78,7 +95,7 @@ func DefaultProfile() Profile {
 
 // SetDefaults gives an embedded CA its defaults; the loader calls it.
 func (e *EmbeddedCA) SetDefaults() {
-	*e = EmbeddedCA{CRLLifetime: 7 * 24 * time.Hour, Backdate: 5 * time.Minute}
+	*e = EmbeddedCA{CRLLifetime: 7 * 24 * time.Hour, DeltaCRLLifetime: 24 * time.Hour, OCSPUnknown: "unknown", Backdate: 5 * time.Minute}
 }
 
 // SetDefaults gives a profile its defaults; the loader calls it.

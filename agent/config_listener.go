@@ -5,6 +5,9 @@ const (
 	FaceSCEP   = "scep"   // the endpoints, for devices
 	FaceStatus = "status" // health, for operators
 
+	FaceCRL  = "crl"  // revocation lists and certificates of embedded CAs
+	FaceOCSP = "ocsp" // whether a certificate of an embedded CA is revoked
+
 	FaceChallenges = "challenges" // where MDM servers have challenges made
 	FaceCRP        = "crp"        // the registration point, for other front ends
 )
@@ -17,8 +20,9 @@ type Listener struct {
 	Address string `yaml:"address"`
 	// What is shown here: scep (the endpoints), status (/livez and /readyz;
 	// keep it on a loopback or management address), challenges (where MDM
-	// servers have challenges made) or crp (the registration point for other
-	// front ends).
+	// servers have challenges made), crp (the registration point for other
+	// front ends), crl (revocation lists and certificates of embedded CAs) or
+	// ocsp (their OCSP responder). Relying parties ask the last two by plain HTTP.
 	Faces []string `yaml:"faces"`
 	// Certificate of this listener.
 	TLS *KeyPair `yaml:"tls"`

@@ -26,6 +26,7 @@ func fullSample() Config {
 	c.StateDir = "/var/lib/certconnector"
 	c.Listeners = []Listener{
 		{Name: "devices", Address: ":443", Faces: []string{FaceSCEP}, TLS: &tls},
+		{Name: "relying-parties", Address: ":80", Faces: []string{FaceCRL, FaceOCSP}, PlainHTTP: true},
 		{Name: "neighbours", Address: ":8443", Faces: []string{FaceChallenges, FaceCRP}, TLS: &tls, ClientCA: "tls/clients.pem"},
 	}
 
@@ -44,6 +45,7 @@ func fullSample() Config {
 
 	var e EmbeddedCA
 	e.SetDefaults()
+	e.CRLURL, e.OCSPURL = "http://pki.corp.example/crl/embedded.crl", "http://pki.corp.example/ocsp"
 	e.Certificate, e.Key, e.Profiles = "ca/ca.crt.pem", "ca/ca.key.pem", []Profile{DefaultProfile()}
 	kerberos := func(k Kerberos) *Kerberos { k.Principal = "svc-connector@CORP.EXAMPLE"; return &k }
 	password := &Password{User: `CORP\svc-connector`, Password: SecretRef{File: "secrets/connector"}}

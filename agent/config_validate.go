@@ -59,6 +59,10 @@ func (c *Config) validateListeners(m *mistakes) {
 	if len(c.Listeners) > 0 && !scep && len(c.Endpoints) > 0 {
 		m.Add("listeners", "none shows the face scep, so no device could reach an endpoint")
 	}
+	own := slices.ContainsFunc(c.CAs, func(a CA) bool { return a.Embedded != nil })
+	if !own && (c.shows(FaceCRL) || c.shows(FaceOCSP)) {
+		m.Add("listeners", "the faces crl and ocsp are for embedded CAs, of which there is none; a Microsoft CA has its own")
+	}
 	uniqueNames(m, "listeners", c.Listeners, func(l Listener) string { return l.Name })
 }
 
@@ -67,11 +71,11 @@ func (l Listener) validate(at string, m *mistakes) {
 		m.Add(at+".address", "%q is not host:port, as \":443\" or \"127.0.0.1:9443\"", l.Address)
 	}
 	if len(l.Faces) == 0 {
-		m.Add(at+".faces", "is empty; this version has scep, status, challenges and crp")
+		m.Add(at+".faces", "is empty; this version has scep, status, challenges, crp, crl and ocsp")
 	}
 	for j, f := range l.Faces {
-		if !slices.Contains([]string{FaceSCEP, FaceStatus, FaceChallenges, FaceCRP}, f) {
-			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is not part of this version, which has scep, status, challenges and crp", f)
+		if !slices.Contains([]string{FaceSCEP, FaceStatus, FaceChallenges, FaceCRP, FaceCRL, FaceOCSP}, f) {
+			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is not part of this version, which has scep, status, challenges, crp, crl and ocsp", f)
 		} else if slices.Index(l.Faces, f) != j {
 			m.Add(fmt.Sprintf("%s.faces[%d]", at, j), "%q is listed twice", f)
 		}

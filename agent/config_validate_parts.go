@@ -100,12 +100,24 @@ func (e *EmbeddedCA) validate(at string, m *mistakes) {
 		positive(m, here+".validity", p.Validity)
 		validateEKU(m, here+".eku", p.EKU)
 	}
-	if e.CRLURL != "" {
-		if u, err := url.Parse(e.CRLURL); err != nil || u.Scheme != "http" || u.Host == "" {
+	for _, u := range []struct{ key, value string }{
+		{"crl_url", e.CRLURL}, {"delta_crl_url", e.DeltaCRLURL}, {"ocsp_url", e.OCSPURL}, {"issuer_url", e.IssuerURL},
+	} {
+		if u.value == "" {
+			continue
+		}
+		if parsed, err := url.Parse(u.value); err != nil || parsed.Scheme != "http" || parsed.Host == "" {
 			// RFC 5280, section 8: https would need the CRL to check its own server.
-			m.Add(at+".crl_url", "%q is no address that begins with http://", e.CRLURL)
+			m.Add(at+"."+u.key, "%q is no address that begins with http://", u.value)
 		}
 	}
+	if e.DeltaCRLURL != "" && e.CRLURL == "" {
+		m.Add(at+".delta_crl_url", "needs crl_url: a delta list counts from a full one")
+	}
+	if e.DeltaCRLLifetime < time.Hour || e.DeltaCRLLifetime > e.CRLLifetime {
+		m.Add(at+".delta_crl_lifetime", "%s is not between 1h and crl_lifetime", e.DeltaCRLLifetime)
+	}
+	oneOf(m, at+".ocsp_unknown", e.OCSPUnknown, "unknown", "revoked")
 	if e.CRLLifetime < time.Hour {
 		m.Add(at+".crl_lifetime", "%s is too short, want 1h or more", e.CRLLifetime)
 	}
@@ -124,8 +136,8 @@ func validateEKU(m *mistakes, at string, list []string) {
 	for i, e := range list {
 		here := fmt.Sprintf("%s[%d]", at, i)
 		switch {
-		case e == "2.5.29.37.0" || e == "1.3.6.1.4.1.311.20.2.1":
-			// anyExtendedKeyUsage and Certificate Request Agent: either would let
+		case e == "2.5.29.37.0" || e == "1.3.6.1.4.1.311.20.2.1" || e == "1.3.6.1.5.5.7.3.9":
+			// anyExtendedKeyUsage, Certificate Request Agent, OCSPSigning: each would let
 			// a device act for others (scep-ndes M6).
 			m.Add(here, "%q is never given to a device", e)
 		case !slices.Contains(ekuNames, e) && !objectIdentifier(e):

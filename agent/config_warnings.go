@@ -13,7 +13,7 @@ func (c *Config) Warnings() []string {
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	for i, l := range c.Listeners {
 		host, _, _ := net.SplitHostPort(l.Address)
-		if l.PlainHTTP && !loopback(host) {
+		if l.PlainHTTP && !loopback(host) && (l.Shows(FaceSCEP) || l.Shows(FaceStatus)) {
 			warn("listeners[%d].plain_http: %q serves without TLS beyond this host", i, l.Name)
 		}
 		if l.Shows(FaceStatus) && l.Shows(FaceSCEP) && !loopback(host) {

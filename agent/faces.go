@@ -102,6 +102,12 @@ func (a *Agent) faces(l Listener, clients *x509.CertPool) (http.Handler, error) 
 		}
 		shown = append(shown, face{a.registrationPoint.Serves, identify(known, a.registrationPoint)})
 	}
+	if l.Shows(FaceCRL) {
+		shown = append(shown, face{a.distribution.Serves, a.distribution})
+	}
+	if l.Shows(FaceOCSP) { // last: a responder without a path takes whatever looks like a request
+		shown = append(shown, face{a.responder.Serves, a.responder})
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, f := range shown {
 			if f.serves(r.URL.Path) {
