@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/adcstest"
@@ -110,8 +111,10 @@ func TestRedirectionsAreNotFollowed(t *testing.T) {
 			elsewhere.Add(1)
 			return true
 		}
-		http.Redirect(w, r, "/elsewhere/", http.StatusFound)
-		return true
+		if r.Method == http.MethodPost {
+			http.Redirect(w, r, "/elsewhere/", http.StatusFound)
+		}
+		return r.Method == http.MethodPost
 	})
 	s.wantUnknown(t, "redirects")
 	if elsewhere.Load() != 0 {
@@ -135,5 +138,35 @@ func TestIssuedButNotFetched(t *testing.T) {
 	_, denied := errors.AsType[*ca.Denied](err)
 	if !errors.Is(err, ca.ErrOutcomeUnknown) || denied || !strings.Contains(err.Error(), "issued request 2") {
 		t.Errorf("got %v, want ErrOutcomeUnknown that names request 2", err)
+	}
+}
+
+// TestChainIsKept: it is read again after an hour, and the old one goes on
+// while that fails.
+func TestChainIsKept(t *testing.T) {
+	s := start(t, basic, adcstest.WebOptions{})
+	var reads atomic.Int32
+	var broken atomic.Bool
+	now := time.Now()
+	s.config.Now = func() time.Time { return now }
+	between(t, s, func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, ".p7b") {
+			reads.Add(1)
+		}
+		if broken.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		return broken.Load()
+	})
+	for want, age := range []time.Duration{0, 59 * time.Minute, 2 * time.Minute} {
+		now = now.Add(age)
+		if _, err := s.bridge.Chain(t.Context()); err != nil || int(reads.Load()) != []int{1, 1, 2}[want] {
+			t.Fatalf("after %v: read %d times, %v", age, reads.Load(), err)
+		}
+	}
+	broken.Store(true)
+	now = now.Add(2 * time.Hour)
+	if chain, err := s.bridge.Chain(t.Context()); err != nil || len(chain) != 2 {
+		t.Errorf("server broken: %d certificates, %v", len(chain), err)
 	}
 }

@@ -73,10 +73,10 @@ type CA struct {
 	answersMu sync.Mutex
 	answers   map[uint32][32]byte // request IDs that we were answered with, and the digest of the CSR
 
-	mu      sync.Mutex
-	chain   []*x509.Certificate
-	chainAt time.Time
-	renewal int // of the CA's certificate: which key signs
+	chainBusy chan struct{} // of one place: held by who looks at the rest, and may wait for the server
+	chain     []*x509.Certificate
+	chainAt   time.Time
+	renewal   int // of the CA's certificate: which key signs
 }
 
 var (
@@ -115,7 +115,7 @@ func New(c Config) (*CA, error) {
 		return nil, fmt.Errorf("CA %s: no way to sign in: name kerberos, ntlm, basic or a client certificate", c.Name)
 	}
 	return &CA{
-		Config: c, base: base, transport: transport, search: make(chan struct{}, 1), answers: map[uint32][32]byte{},
+		Config: c, base: base, transport: transport, search: make(chan struct{}, 1), chainBusy: make(chan struct{}, 1), answers: map[uint32][32]byte{},
 		client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // credentials and requests stay where they were configured to go
 		}},
@@ -147,6 +147,10 @@ func (c *CA) Issue(ctx context.Context, req ca.Request) (*ca.Issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.SubmitTimeout)
 	defer cancel()
 
+	// 0. Know the CA first: what it issues could not be checked otherwise.
+	if _, err := c.Chain(ctx); err != nil {
+		return nil, fmt.Errorf("%w: not submitted: %v", ca.ErrUnavailable, err)
+	}
 	// 1. Submit. Up to here and after a code that says so, nothing was made.
 	reply, err := c.post(ctx, "submitting the request", form)
 	if err != nil {

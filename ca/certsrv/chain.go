@@ -17,39 +17,54 @@ const chainFor = time.Hour
 
 // Chain implements ca.Authority.
 func (c *CA) Chain(ctx context.Context) ([]*x509.Certificate, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.chain != nil && c.Now().Sub(c.chainAt) < chainFor {
-		return c.chain, nil
+	chain, _, err := c.knownChain(ctx, chainFor)
+	return chain, err
+}
+
+// knownChain returns the chain and the index of the CA's certificate, read
+// within the last age. An older one does where none is to be had: what it does
+// not explain is refused anyway.
+func (c *CA) knownChain(ctx context.Context, age time.Duration) ([]*x509.Certificate, int, error) {
+	select {
+	case c.chainBusy <- struct{}{}:
+		defer func() { <-c.chainBusy }()
+	case <-ctx.Done():
+		return nil, 0, fmt.Errorf("CA %s, reading the chain: %w: %w", c.Name, ca.ErrOutcomeUnknown, ctx.Err())
 	}
-	return c.readChain(ctx)
+	if c.chain != nil && c.Now().Sub(c.chainAt) < age {
+		return c.chain, c.renewal, nil
+	}
+	if err := c.readChain(ctx); err != nil && c.chain == nil {
+		return nil, 0, err
+	}
+	return c.chain, c.renewal, nil
 }
 
 // readChain asks for the chain of the CA's newest certificate. The caller
-// holds mu.
-func (c *CA) readChain(ctx context.Context) ([]*x509.Certificate, error) {
+// holds chainBusy.
+func (c *CA) readChain(ctx context.Context) error {
 	const step = "reading the chain"
 	ctx, cancel := context.WithTimeout(ctx, c.SubmitTimeout)
 	defer cancel()
 	page, err := c.get(ctx, step, "certcarc.asp")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	renewal, ok := readRenewals(page)
 	if !ok {
-		return nil, c.unknown(step, "certcarc.asp does not tell how often the CA's certificate was renewed", page)
+		return c.unknown(step, "certcarc.asp does not tell how often the CA's certificate was renewed", page)
 	}
 	got, err := c.get(ctx, step, fmt.Sprintf("certnew.p7b?ReqID=CACert&Renewal=%d&Enc=bin", renewal))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	chain, err := parseChain(got, c.Issuer)
 	if err != nil {
-		return nil, fmt.Errorf("CA %s, %s: %w: %v: check the address, and that nothing between answers in the CA's place",
+		return fmt.Errorf("CA %s, %s: %w: %v: check the address, and that nothing between answers in the CA's place",
 			c.Name, step, ca.ErrOutcomeUnknown, err)
 	}
 	c.chain, c.chainAt, c.renewal = chain, c.Now(), renewal
-	return chain, nil
+	return nil
 }
 
 // parseChain reads certificates out of a SignedData without signers and puts
@@ -121,10 +136,7 @@ func (c *CA) checkIssuer(ctx context.Context, cert *x509.Certificate) error {
 		return nil
 	}
 	if c.Issuer == nil {
-		c.mu.Lock()
-		chain, err = c.readChain(ctx)
-		c.mu.Unlock()
-		if err != nil {
+		if chain, _, err = c.knownChain(ctx, 0); err != nil {
 			return err
 		}
 	}
@@ -138,13 +150,10 @@ func (c *CA) checkIssuer(ctx context.Context, cert *x509.Certificate) error {
 // to be the CA's.
 func (c *CA) CRL(ctx context.Context) ([]byte, error) {
 	const step = "reading the revocation list"
-	chain, err := c.Chain(ctx)
+	chain, renewal, err := c.knownChain(ctx, chainFor)
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	renewal := c.renewal
-	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, c.SubmitTimeout)
 	defer cancel()
 	got, err := c.get(ctx, step, fmt.Sprintf("certcrl.crl?Type=base&Renewal=%d&Enc=bin", renewal))

@@ -2,11 +2,9 @@ package certsrv_test
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +35,9 @@ func TestFaultsOfTheCA(t *testing.T) {
 			s := start(t, ntlm, adcstest.WebOptions{})
 			s.config.SubmitTimeout = 2 * time.Second
 			bridge := open(t, s.config)
+			if _, err := bridge.Chain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			s.ca.Fail(c.fault, c.times)
 			req := s.request(t)
 			got, err := bridge.Issue(t.Context(), req)
@@ -163,17 +164,37 @@ func TestForeignAnswers(t *testing.T) {
 		}, ca.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := httptest.NewTLSServer(c.answer)
-			defer srv.Close()
-			roots := x509.NewCertPool()
-			roots.AddCert(srv.Certificate())
-			bridge := open(t, certsrv.Config{Name: "corp", URL: srv.URL, Roots: roots, Basic: &negotiate.Basic{User: "svc", Password: "x"}})
-			_, err := bridge.Issue(t.Context(), ca.Request{CSR: catest.NewCSR(t, catest.CSROptions{}), Template: "IntuneDevice"})
+			s := start(t, basic, adcstest.WebOptions{})
+			between(t, s, func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodPost {
+					c.answer(w, r)
+				}
+				return r.Method == http.MethodPost
+			})
+			_, err := s.bridge.Issue(t.Context(), s.request(t))
 			if !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
-			bridge.Close()
 		})
+	}
+}
+
+// TestUnknownChainSubmitsNothing: whatever came back could not be checked.
+func TestUnknownChainSubmitsNothing(t *testing.T) {
+	s := start(t, basic, adcstest.WebOptions{})
+	between(t, s, func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, ".p7b") {
+			io.WriteString(w, "<html>It works!</html>")
+			return true
+		}
+		return false
+	})
+	before := len(s.ca.Rows())
+	if _, err := s.bridge.Issue(t.Context(), s.request(t)); !errors.Is(err, ca.ErrUnavailable) || errors.Is(err, ca.ErrOutcomeUnknown) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	if len(s.ca.Rows()) != before {
+		t.Error("the request reached the CA")
 	}
 }
 
@@ -184,6 +205,7 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 // TestCancelled: a call that is given up while the CA thinks.
 func TestCancelled(t *testing.T) {
 	s := start(t, ntlm, adcstest.WebOptions{})
+	s.mustIssue(t)
 	s.ca.Fail(adcstest.Stall, -1)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
