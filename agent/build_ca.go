@@ -41,16 +41,27 @@ func inOrder(cas []CA) []CA {
 }
 
 func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func() time.Time) (*embedded.CA, error) {
+	cfg, err := embeddedConfig(c, clock)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Register, cfg.Sealer = register, sealer
+	return embedded.Open(cfg)
+}
+
+// embeddedConfig reads what the configuration names of an embedded CA. The
+// register and the sealer are still to come.
+func embeddedConfig(c CA, clock func() time.Time) (embedded.Config, error) {
 	key, err := embedded.LoadKey(c.Embedded.Key)
 	if err != nil {
-		return nil, fmt.Errorf("CA %q: %w", c.Name, err)
+		return embedded.Config{}, fmt.Errorf("CA %q: %w", c.Name, err)
 	}
 	chain, err := embedded.LoadChain(c.Embedded.Certificate)
 	if err != nil {
-		return nil, fmt.Errorf("CA %q: %w", c.Name, err)
+		return embedded.Config{}, fmt.Errorf("CA %q: %w", c.Name, err)
 	}
 	cfg := embedded.Config{
-		Name: c.Name, Key: key, Chain: chain, Register: register, Sealer: sealer, Clock: clock, CRLValidity: c.Embedded.CRLLifetime,
+		Name: c.Name, Key: key, Chain: chain, Clock: clock, CRLValidity: c.Embedded.CRLLifetime,
 	}
 	for _, u := range []struct {
 		address string
@@ -71,7 +82,7 @@ func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func
 	for _, p := range profiles {
 		cfg.Profiles = append(cfg.Profiles, p.embedded(c.Embedded.Backdate))
 	}
-	return embedded.Open(cfg)
+	return cfg, nil
 }
 
 func (p Profile) embedded(backdate time.Duration) embedded.Profile {
