@@ -100,16 +100,22 @@ func TestPrivacyIsWanted(t *testing.T) {
 	r := serveRPC(t, ca, RPCOptions{})
 	c := newClient(t, r, "svc", dcerpc.WithSign())
 	ctx := c.context()
-	if requests, err := c.request(ctx); err == nil {
-		if _, err = requests.Request2(ctx, c.submission("IntuneDevice", newCSR(t, testkeys.P256(0)))); err == nil {
-			t.Error("a signed but readable request was served")
-		}
+	requests, err := c.request(ctx)
+	if err != nil {
+		t.Fatalf("activating at packet integrity: %v", err)
+	}
+	if _, err = requests.Request2(ctx, c.submission("IntuneDevice", newCSR(t, testkeys.P256(0)))); err == nil {
+		t.Error("a signed but readable request was served")
 	}
 	passage, err := c.passage(ctx, r.PassagePort())
-	if err == nil {
-		if _, err = passage.CertServerRequest(ctx, &icpr.CertServerRequestRequest{Authority: ca.Name(), Attributes: blob(nil), Request: blob([]byte{1})}); err == nil {
-			t.Error("a signed but readable request was served by ICertPassage")
-		}
+	if err != nil {
+		t.Fatalf("binding ICertPassage: %v", err)
+	}
+	in := &icpr.CertServerRequestRequest{
+		Flags: requestPKCS10, Authority: ca.Name(), Attributes: blob(wireString("CertificateTemplate:IntuneDevice")), Request: blob(newCSR(t, testkeys.P256(0))),
+	}
+	if _, err = passage.CertServerRequest(ctx, in); err == nil {
+		t.Error("a signed but readable request was served by ICertPassage")
 	}
 	if len(ca.Rows()) != 0 {
 		t.Error("a row was made")
