@@ -62,14 +62,15 @@ type Config struct {
 	// Validity sends the wished life time with the request. The CA heeds it
 	// only with EDITF_ATTRIBUTEENDDATE, and only to shorten.
 	Validity bool
-	// Certificates are the CA's certificate and its issuers, where no road
-	// shows them (ICPR alone).
+	// Certificates are the CA's certificate and its issuers: for ICPR alone,
+	// which does not show them, for a root that the CA does not show, and while
+	// the CA cannot be reached.
 	Certificates []*x509.Certificate
 
 	SubmitDeadline time.Duration    // of one request; 0: 60 s
 	Connections    int              // kept at most, and calls at once; 0: 4
 	Clock          func() time.Time // nil: time.Now
-	Log            *zap.Logger      // nil: none
+	Log            *zap.Logger      // with the CA's name; nil: none
 }
 
 // CA is a Microsoft CA seen from here. It has Issue, Chain and Collect; what
@@ -115,7 +116,7 @@ func New(cfg Config) (*CA, error) {
 		deadline: cfg.SubmitDeadline, now: cfg.Clock, log: cfg.Log,
 		search: make(chan struct{}, 1), first: -1, sent: map[[32]byte]time.Time{}, connect: dialTCP,
 	}
-	c.defaults(cfg)
+	c.defaults()
 	if err := c.check(cfg); err != nil {
 		return nil, fmt.Errorf("CA %s: %w", cfg.Name, err)
 	}
@@ -145,7 +146,7 @@ func New(cfg Config) (*CA, error) {
 	return c, nil
 }
 
-func (c *CA) defaults(cfg Config) {
+func (c *CA) defaults() {
 	if len(c.roads) == 0 {
 		c.roads = []Road{DCOM}
 	}
@@ -161,7 +162,6 @@ func (c *CA) defaults(cfg Config) {
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
-	c.log = c.log.With(zap.String("ca", cfg.Name))
 }
 
 func (c *CA) check(cfg Config) error {

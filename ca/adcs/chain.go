@@ -63,11 +63,18 @@ func (c *CA) chain(ctx context.Context, age time.Duration) ([]*x509.Certificate,
 	}
 	list, err := c.readChain(ctx)
 	if err != nil {
-		if c.chains.list != nil && errors.Is(err, ca.ErrUnavailable) {
-			c.log.Warn("the CA's chain could not be read again; the last one is used", zap.Error(err))
-			return c.chains.list, nil
+		if !errors.Is(err, ca.ErrUnavailable) {
+			return nil, err
 		}
-		return nil, err
+		known := c.chains.list
+		if known == nil {
+			known = c.chains.pinned
+		}
+		if len(known) == 0 {
+			return nil, err
+		}
+		c.log.Warn("the CA's chain could not be read; the one known before is used", zap.Error(err))
+		return known, nil
 	}
 	c.chains.list, c.chains.read = list, c.now()
 	return list, nil

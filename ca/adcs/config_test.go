@@ -1,13 +1,16 @@
 package adcs
 
 import (
+	"crypto/x509"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/ca/adcstest"
 	"github.com/certconnector/certconnector/internal/negotiate"
 )
 
@@ -94,5 +97,58 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 	_, err = c.Chain(t.Context())
 	if !errors.Is(err, ca.ErrUnavailable) || strings.Contains(err.Error(), "sesame") || !strings.Contains(err.Error(), "issuing") {
 		t.Errorf("error %v, want ErrUnavailable with the name of the CA and no password", err)
+	}
+}
+
+func TestKnownChainServesWhileTheCAIsAway(t *testing.T) {
+	l := newLab(t, nil, adcstest.Options{})
+	pinned := l.connect(t, "svc", Config{Certificates: chainOf(l)})
+	read := l.connect(t, "svc", Config{})
+	if _, err := read.Chain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.rpc.Close()
+	if chain, err := pinned.Chain(t.Context()); err != nil || len(chain) != 2 || !chain[0].Equal(l.ca.Certificate()) {
+		t.Errorf("configured chain: %d certificates, %v", len(chain), err)
+	}
+	if chain, err := read.chain(t.Context(), 0); err != nil || len(chain) != 2 {
+		t.Errorf("chain read before: %d certificates, %v", len(chain), err)
+	}
+	nothing := l.connect(t, "svc", Config{})
+	if _, err := nothing.Chain(t.Context()); !errors.Is(err, ca.ErrUnavailable) {
+		t.Errorf("no chain known: %v, want ErrUnavailable", err)
+	}
+	l.rpc, _ = l.ca.ServeRPC(adcstest.RPCOptions{})
+}
+
+func TestListMustBeTheCAsAndNotOlder(t *testing.T) {
+	l := newLab(t, nil, adcstest.Options{PublishOnRevoke: true})
+	c := l.connect(t, "svc", Config{Revoke: CSRA})
+	got := mustIssue(t, c)
+	p := publisher{c}
+	if _, err := p.CRL(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := (revoker{c}).Revoke(t.Context(), got.Certificate.SerialNumber, ca.Superseded); err != nil {
+		t.Fatal(err)
+	}
+	der, err := p.CRL(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil || len(list.RevokedCertificateEntries) != 1 {
+		t.Fatalf("list: %v", err)
+	}
+	c.lists.number = new(big.Int).Add(list.Number, big.NewInt(1))
+	if _, err := p.CRL(t.Context()); err == nil || !strings.Contains(err.Error(), "older") {
+		t.Errorf("a list older than the last: %v", err)
+	}
+	c.lists.number = nil
+	other := newLab(t, nil, adcstest.Options{})
+	c.chains.list = chainOf(other)
+	c.chains.read = c.now()
+	if _, err := p.CRL(t.Context()); err != nil {
+		t.Errorf("after the CA renewed its key: %v", err)
 	}
 }
