@@ -83,7 +83,7 @@ func (p *parser) value(data string) (v Value, removed bool, err error) {
 			v.fill(b, p.wide)
 		}
 	default:
-		err = errors.New(`its data has an unknown form; want "text", dword:, qword:, hex: or hex(N):`)
+		err = errors.New(`its data has an unknown form; want text in quotes, or dword, qword, hex or hex(N) before a colon`)
 	}
 	return v, false, err
 }
