@@ -9,7 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/md4" //nolint:staticcheck // NTLM is made of it
+	//lint:ignore SA1019 NTLM is made of it
+	"golang.org/x/crypto/md4"
 )
 
 // webNTLM accepts NTLM on one HTTP connection ([MS-NLMP], section 3.2.5): no
