@@ -265,6 +265,22 @@ func TestForeignRootIsRefused(t *testing.T) {
 	}
 }
 
+// The services may stand in front of another CA than the one that is
+// configured: our key alone does not make a certificate ours.
+func TestCertificateOfAnotherCAIsRefused(t *testing.T) {
+	other, err := adcstest.New(adcstest.Options{})
+	if err != nil {
+		t.Fatalf("making a CA: %v", err)
+	}
+	w := newWorld(t, adcstest.SOAPUser, adcstest.SOAPOptions{}, nil)
+	w.config.Enrollment, w.config.Policy = []string{w.soap.Enrollment(adcstest.SOAPUser)}, ""
+	w.config.Issuers = []*x509.Certificate{other.Certificate(), other.Root(), w.ca.Root()}
+	w.connect(t)
+	if _, err := w.bridge.Issue(t.Context(), request(t, "IntuneDevice")); !errors.Is(err, ca.ErrOutcomeUnknown) {
+		t.Errorf("got error %v, want ca.ErrOutcomeUnknown", err)
+	}
+}
+
 func TestEnrollmentWithoutPolicy(t *testing.T) {
 	w := newWorld(t, adcstest.SOAPUser, adcstest.SOAPOptions{}, func(c *wstep.Config) { c.SendValidity = false })
 	w.config.Enrollment, w.config.Policy = []string{w.soap.Enrollment(adcstest.SOAPUser)}, ""
