@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -68,11 +69,27 @@ func (p pages) serve(w http.ResponseWriter, r *http.Request, account string) {
 		p.retrieve(w, r, account, path == "/certsrv/certnew.p7b")
 	case "/certsrv/certcarc.asp":
 		p.page(w, p.words.title, "<Script Language=\"JavaScript\">\r\nvar nRenewals=0;\r\n</Script>")
+	case "/certsrv/certrqxt.asp":
+		p.page(w, p.words.title, p.options(account))
 	case "/certsrv/certcrl.crl":
 		p.object(w, r, "X509 CRL", "application/pkix-crl", p.ca.CRL(strings.EqualFold(query.Get("Type"), "delta")))
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// options are the templates that the page for advanced requests offers.
+func (p pages) options(account string) string {
+	var b strings.Builder
+	for _, t := range p.ca.Templates() {
+		if !p.ca.standalone && slices.ContainsFunc(p.ca.account(account).Enroll, func(name string) bool { return strings.EqualFold(name, t.Name) }) {
+			fmt.Fprintf(&b, "<Option Value=\"E;%s;1;0;;\">%s\r\n", html.EscapeString(t.Name), html.EscapeString(t.DisplayName))
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "<Select Name=lbCertTemplateID ID=lbCertTemplateID>\r\n" + b.String() + "</Select>"
 }
 
 // submit carries out a form. Every outcome is a page with status 200.

@@ -36,6 +36,8 @@ type Options struct {
 	Templates []Template
 	Clock     func() time.Time // nil: time.Now
 
+	// Standalone says that the CA is no enterprise CA; it lists no templates.
+	Standalone bool
 	// EndDateFlag is EDITF_ATTRIBUTEENDDATE: requests may shorten the life of
 	// their certificates by attributes. It is off on a new enterprise CA, which
 	// then ignores them without a word.
@@ -57,6 +59,7 @@ type CA struct {
 	endDateFlag       bool
 	roleSeparation    bool
 	publishOnRevoke   bool
+	standalone        bool
 
 	key        crypto.Signer
 	cert, root *x509.Certificate
@@ -78,7 +81,7 @@ type CA struct {
 func New(o Options) (*CA, error) {
 	c := &CA{
 		name: cmp.Or(o.Name, "Corp Issuing CA"), host: cmp.Or(o.Host, "ca01.corp.test"), realm: cmp.Or(o.Realm, "CORP.TEST"),
-		clock: o.Clock, endDateFlag: o.EndDateFlag, roleSeparation: o.RoleSeparation, publishOnRevoke: o.PublishOnRevoke,
+		clock: o.Clock, endDateFlag: o.EndDateFlag, roleSeparation: o.RoleSeparation, publishOnRevoke: o.PublishOnRevoke, standalone: o.Standalone,
 		quirks: o.Quirks, accounts: map[string]Account{}, serials: map[string]*row{},
 		faults: map[Fault]int{}, healed: make(chan struct{}),
 	}

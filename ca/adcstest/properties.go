@@ -84,6 +84,9 @@ func (c *CA) property(id uint32) (property, bool) {
 func (c *CA) templateList() string {
 	var b strings.Builder
 	for _, t := range c.templates {
+		if c.standalone {
+			break
+		}
 		b.WriteString(t.Name + "\n" + t.OID + "\n")
 	}
 	return b.String()
@@ -92,9 +95,13 @@ func (c *CA) templateList() string {
 // information is the CAINFO structure ([MS-WCCE], section 2.2.2.4), which
 // CR_PROP_CATYPE returns: the type of the CA is its second field.
 func (c *CA) information(separated uint32) []byte {
-	const enterpriseSubordinate = 1
+	const enterpriseSubordinate, standaloneSubordinate = 1, 4
+	kind := uint32(enterpriseSubordinate)
+	if c.standalone {
+		kind = standaloneSubordinate
+	}
 	var b []byte
-	for _, v := range []uint32{40, enterpriseSubordinate, 1, 0, 1, 45, separated, 0, 0, 1} {
+	for _, v := range []uint32{40, kind, 1, 0, 1, 45, separated, 0, 0, 1} {
 		b = append(b, le32(v)...)
 	}
 	return b
