@@ -189,3 +189,32 @@ func TestWalkOverRequestIDs(t *testing.T) {
 		t.Errorf("beside a parked request: %v, want the reason", err)
 	}
 }
+
+func TestSearchesAndStatusesDoNotWaitForEachOther(t *testing.T) {
+	l := newLab(t, nil, adcstest.Options{})
+	c := l.connect(t, "svc", Config{Find: CSRA, Revoke: CSRA, SubmitDeadline: 20 * time.Second})
+	req := newRequest(t)
+	got, err := c.Issue(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 32)
+	for range cap(errs) / 2 {
+		go func() {
+			_, err := finder{c}.Find(t.Context(), queryOf(req))
+			errs <- err
+		}()
+		go func() {
+			status, err := revoker{c}.Check(t.Context(), got.Certificate.SerialNumber)
+			if err == nil && status.Certificate == nil {
+				err = errors.New("status without the certificate")
+			}
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}

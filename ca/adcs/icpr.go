@@ -106,7 +106,10 @@ func (r *icprRequester) wire() *wire { return r.w }
 
 // request implements requester with CertServerRequest ([MS-ICPR], section 3.2.4.1.1).
 func (r *icprRequester) request(ctx context.Context, s submission) (reply, error) {
-	attributes := utf16Bytes(s.attributes)
+	var attributes []byte // none with the question for an outcome
+	if s.attributes != "" {
+		attributes = utf16Bytes(s.attributes)
+	}
 	out, err := r.client.CertServerRequest(ctx, &icpr.CertServerRequestRequest{
 		Flags: s.flags(), Authority: r.authority, RequestID: s.id,
 		Attributes: &wcce.CertTransportBlob{Length: uint32(len(attributes)), Buffer: attributes},

@@ -1,10 +1,12 @@
 package adcs
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -55,16 +57,9 @@ func newKerberos(who negotiate.Kerberos, now func() time.Time) (*kerberosSignIn,
 	if err := who.Check(); err != nil {
 		return nil, fmt.Errorf("kerberos: %w", err)
 	}
-	path := who.Config
-	if path == "" {
-		path = os.Getenv("KRB5_CONFIG")
-	}
-	if path == "" {
-		path = krb5.DefaultKRB5ConfPath
-	}
-	conf, err := config.Load(path)
+	conf, err := realms(who)
 	if err != nil {
-		return nil, fmt.Errorf("kerberos: reading %s (give the path of a krb5.conf that names the realm's KDCs): %w", path, err)
+		return nil, fmt.Errorf("kerberos: %w", err)
 	}
 	if who.Keytab != "" {
 		if _, err := keytab.Load(who.Keytab); err != nil {
@@ -72,6 +67,26 @@ func newKerberos(who negotiate.Kerberos, now func() time.Time) (*kerberosSignIn,
 		}
 	}
 	return &kerberosSignIn{who: who, conf: krb5.ParsedLibDefaults(conf), now: now, tickets: map[string]serviceTicket{}}, nil
+}
+
+// realms reads the krb5.conf. Where none is configured and the system has none,
+// as on Windows, DNS names the KDCs of the principal's realm.
+func realms(who negotiate.Kerberos) (*config.Config, error) {
+	path := cmp.Or(who.Config, os.Getenv("KRB5_CONFIG"))
+	if path == "" {
+		path = krb5.DefaultKRB5ConfPath
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			_, realm, _ := strings.Cut(who.Principal, "@")
+			conf := config.New()
+			conf.LibDefaults.DefaultRealm, conf.LibDefaults.DNSLookupKDC = realm, true
+			return conf, nil
+		}
+	}
+	conf, err := config.Load(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s (give the path of a krb5.conf that names the realm's KDCs): %w", path, err)
+	}
+	return conf, nil
 }
 
 // Name implements Mechanism.

@@ -72,25 +72,6 @@ func effective(now time.Time) *dtyp.Filetime {
 	return &dtyp.Filetime{LowDateTime: uint32(t), HighDateTime: uint32(t >> 32)}
 }
 
-// Check implements ca.Checker.
-func (r revoker) Check(ctx context.Context, serial *big.Int) (ca.Status, error) {
-	ctx, cancel := r.c.within(ctx)
-	defer cancel()
-	var status ca.Status
-	err := r.c.administer(ctx, "status", func(ctx context.Context, a *admin) error {
-		text, v, err := r.c.validityOf(ctx, a, serial)
-		if err != nil {
-			return err
-		}
-		status = ca.Status{Revoked: v.state == validityRevoked}
-		if status.Revoked {
-			status.Reason = v.reason
-		}
-		return r.c.fillStatus(ctx, a, text, &status)
-	})
-	return status, err
-}
-
 // validity is an answer of IsValidCertificate.
 type validity struct {
 	state  int32

@@ -8,15 +8,40 @@ import (
 	"github.com/certconnector/certconnector/ca"
 )
 
-// fillStatus adds time and certificate from the database to a status, where
-// the account may read it.
-func (c *CA) fillStatus(ctx context.Context, a *admin, serial string, status *ca.Status) error {
-	select {
+// Check implements ca.Checker.
+func (r revoker) Check(ctx context.Context, serial *big.Int) (ca.Status, error) {
+	c := r.c
+	ctx, cancel := c.within(ctx)
+	defer cancel()
+	var status ca.Status
+	var text string
+	err := c.administer(ctx, "status", func(ctx context.Context, a *admin) error {
+		t, v, err := c.validityOf(ctx, a, serial)
+		if err != nil {
+			return err
+		}
+		text, status = t, ca.Status{Revoked: v.state == validityRevoked}
+		if status.Revoked {
+			status.Reason = v.reason
+		}
+		return nil
+	})
+	if err != nil {
+		return ca.Status{}, err
+	}
+	select { // before an object is taken, as Find does
 	case c.search <- struct{}{}:
 		defer func() { <-c.search }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return ca.Status{}, c.unreachable("status", ctx.Err(), 0)
 	}
+	err = c.administer(ctx, "status", func(ctx context.Context, a *admin) error { return c.fillStatus(ctx, a, text, &status) })
+	return status, err
+}
+
+// fillStatus adds time and certificate from the database to a status, where
+// the account may read it.
+func (c *CA) fillStatus(ctx context.Context, a *admin, serial string, status *ca.Status) error {
 	if c.mayRead(ctx, a) != nil {
 		return nil
 	}

@@ -1,0 +1,90 @@
+package adcs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/ca/adcstest"
+	"github.com/certconnector/certconnector/internal/negotiate"
+)
+
+func TestKerberosCredentials(t *testing.T) {
+	kdc := startKDC(t)
+	l := newLab(t, kdc, adcstest.Options{})
+	for _, k := range []struct {
+		name string
+		who  negotiate.Kerberos
+		ok   bool
+	}{
+		{"keytab", negotiate.Kerberos{Keytab: kdc.KeytabFile}, true},
+		{"credential cache", negotiate.Kerberos{CCache: kdc.TicketCache("svc")}, true},
+		{"password", negotiate.Kerberos{Password: adcstest.DefaultPassword}, true},
+		{"wrong password", negotiate.Kerberos{Password: "open sesame"}, false},
+		{"cache of somebody else", negotiate.Kerberos{CCache: kdc.TicketCache("low")}, false},
+		{"service that the realm does not know", negotiate.Kerberos{Keytab: kdc.KeytabFile, SPN: "host/other.corp.test"}, false},
+	} {
+		k.who.Principal, k.who.Config = "svc@CORP.TEST", kdc.ConfigFile
+		c, err := New(Config{Name: "issuing", Config: l.ca.Host() + `\` + l.ca.Name(), Address: l.rpc.Address(),
+			EndpointMapperPort: l.rpc.EndpointMapperPort(), Kerberos: &k.who})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Issue(t.Context(), newRequest(t))
+		if (err == nil) != k.ok {
+			t.Errorf("%s: %v", k.name, err)
+		}
+		if err != nil && (!errors.Is(err, ca.ErrUnavailable) || strings.Contains(err.Error(), "sesame")) {
+			t.Errorf("%s: %v, want ErrUnavailable without a password", k.name, err)
+		}
+		c.Close()
+	}
+}
+
+func TestOneTicketServesAllConnections(t *testing.T) {
+	kdc := startKDC(t)
+	now := time.Now()
+	k, err := newKerberos(negotiate.Kerberos{Principal: "svc@CORP.TEST", Keytab: kdc.KeytabFile, Config: kdc.ConfigFile}, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetched := func() time.Time {
+		t.Helper()
+		ticket, err := k.ticket(t.Context(), spn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ticket.fetched
+	}
+	first := fetched()
+	if now = now.Add(ticketAge - time.Second); !fetched().Equal(first) {
+		t.Error("a ticket that is fresh was fetched again")
+	}
+	if now = now.Add(2 * time.Second); fetched().Equal(first) {
+		t.Error("an old ticket was used")
+	}
+	was := fetched()
+	k.Refused()
+	if now = now.Add(time.Second); fetched().Equal(was) {
+		t.Error("a refused ticket was used again")
+	}
+}
+
+func TestRealmsWithoutAFile(t *testing.T) {
+	t.Setenv("KRB5_CONFIG", filepath.Join(t.TempDir(), "missing"))
+	if _, err := realms(negotiate.Kerberos{Principal: "svc@CORP.TEST"}); err == nil {
+		t.Error("a file that is named and missing is no error")
+	}
+	t.Setenv("KRB5_CONFIG", "")
+	if _, err := os.Stat("/etc/krb5.conf"); err == nil {
+		t.Skip("this system has a krb5.conf")
+	}
+	conf, err := realms(negotiate.Kerberos{Principal: "svc@CORP.TEST"})
+	if err != nil || conf.LibDefaults.DefaultRealm != "CORP.TEST" || !conf.LibDefaults.DNSLookupKDC {
+		t.Errorf("%+v, %v; want the principal's realm, and KDCs by DNS", conf, err)
+	}
+}
