@@ -81,8 +81,13 @@ func fullSample() Config {
 		{Name: "web-ntlm", Certsrv: web(func(b *Certsrv) { b.NTLM = password })},
 		{Name: "web-basic", Certsrv: web(func(b *Certsrv) { b.Basic, b.ClientCertificate = password, &client })},
 		{Name: "soap", WSTEP: soap(func(b *WSTEP) { b.ClientCertificate = &client })},
-		{Name: "soap-user", WSTEP: soap(func(b *WSTEP) { b.User = password })},
-		{Name: "soap-kerberos", WSTEP: soap(func(b *WSTEP) { b.Kerberos = kerberos(Kerberos{CCache: "secrets/connector.ccache"}) })},
+		{Name: "soap-user", WSTEP: soap(func(b *WSTEP) {
+			b.User, b.Policy = password, strings.Replace(b.Policy, "_CEP_Certificate", "_CEP_UsernamePassword", 1)
+		})},
+		{Name: "soap-kerberos", WSTEP: soap(func(b *WSTEP) {
+			b.Kerberos = kerberos(Kerberos{CCache: "secrets/connector.ccache"})
+			b.Policy = strings.Replace(b.Policy, "_CEP_Certificate", "_CEP_Kerberos", 1)
+		})},
 		{Name: "issuing", Roads: []string{"dcom", "web"}},
 	} {
 		more.Concurrent, more.Queue = 8, 256

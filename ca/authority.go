@@ -66,7 +66,11 @@ type Finder interface {
 type Query struct {
 	CSRDigest [32]byte // SHA-256 of the CSR's DER
 	KeyDigest [32]byte // SHA-256 of its SubjectPublicKeyInfo
-	From, To  time.Time
+	// NameDigest is pkcs10.Request.NameDigest: of subject and subjectAltName. Zero
+	// where the caller does not say. It tells two requests with one key apart
+	// where the CA does not show requests.
+	NameDigest [32]byte
+	From, To   time.Time
 }
 
 // Checker tells the status of a certificate that this CA issued: ErrNotFound

@@ -143,7 +143,7 @@ func (w *work) find(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
 	defer cancel()
 	issued, err := finder.Find(call, ca.Query{
-		CSRDigest: w.entry.CSRDigest, KeyDigest: w.entry.CSRKey,
+		CSRDigest: w.entry.CSRDigest, KeyDigest: w.entry.CSRKey, NameDigest: w.csr.NameDigest(),
 		From: w.entry.SubmittedAt.Add(-clockSlack), To: w.now().Add(clockSlack),
 	})
 	if errors.Is(err, ca.ErrNotFound) {

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/md4" //nolint:staticcheck // NTLM is built on it
+	//lint:ignore SA1019 NTLM is built on MD4
+	"golang.org/x/crypto/md4"
 )
 
 // Flags of NTLM messages ([MS-NLMP], section 2.2.2.5).

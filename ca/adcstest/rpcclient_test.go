@@ -53,7 +53,6 @@ type client struct {
 	t        *testing.T
 	port     int
 	security []dcerpc.Option
-	version  *dcom.COMVersion
 	this     *dcom.ORPCThis
 }
 

@@ -3,11 +3,14 @@ package certsrv
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/pkcs10"
 )
 
 const (
@@ -25,7 +28,8 @@ const (
 // Find implements ca.Finder. The pages know no search, so it walks back from
 // the newest request ID and compares public keys, which is all that a
 // certificate has of its request for certain: two unexplained certificates for
-// one key are ErrOutcomeUnknown. It tells ErrNotFound only
+// one key are ErrOutcomeUnknown, and so is one with other names than the
+// request's. It tells ErrNotFound only
 // when it has seen every request since the window began and none of them is
 // pending, since of those only the ID is to be had; else ErrOutcomeUnknown.
 func (c *CA) Find(ctx context.Context, q ca.Query) (*ca.Issued, error) {
@@ -42,7 +46,7 @@ func (c *CA) Find(ctx context.Context, q ca.Query) (*ca.Issued, error) {
 		return nil, err
 	}
 	var found []uint32
-	pending, old, looked := 0, 0, 0
+	pending, old, looked, unsure := 0, 0, 0, 0
 	for id := newest; id > 0 && old < maxGap; id-- {
 		if looked++; looked > maxWalk {
 			return nil, fmt.Errorf("CA %s, searching: %w: more than %d requests since %v", c.Name, ca.ErrOutcomeUnknown, maxWalk, q.From)
@@ -67,6 +71,10 @@ func (c *CA) Find(ctx context.Context, q ca.Query) (*ca.Issued, error) {
 		case cert.NotBefore.After(q.To):
 		case known:
 			return c.fetch(ctx, id, nil)
+		case sha256.Sum256(cert.RawSubjectPublicKeyInfo) == q.KeyDigest && !sameNames(cert, q):
+			// An earlier request with this key, or ours with names that the CA
+			// wrote in other string types: nobody can tell.
+			unsure++
 		case sha256.Sum256(cert.RawSubjectPublicKeyInfo) == q.KeyDigest:
 			found = append(found, id)
 		}
@@ -76,10 +84,26 @@ func (c *CA) Find(ctx context.Context, q ca.Query) (*ca.Issued, error) {
 		return c.fetch(ctx, found[0], nil)
 	case len(found) > 1:
 		return nil, fmt.Errorf("CA %s, searching: %w: requests %v all have a certificate for this key", c.Name, ca.ErrOutcomeUnknown, found)
+	case unsure > 0:
+		return nil, fmt.Errorf("CA %s, searching: %w: %d certificates for this key have other names", c.Name, ca.ErrOutcomeUnknown, unsure)
 	case pending > 0:
 		return nil, fmt.Errorf("CA %s, searching: %w: %d requests wait for a decision, and one of them may be ours", c.Name, ca.ErrOutcomeUnknown, pending)
 	}
 	return nil, fmt.Errorf("CA %s: %w among the requests since %v", c.Name, ca.ErrNotFound, q.From)
+}
+
+// sameNames compares subject and subjectAltName with those of the request.
+func sameNames(cert *x509.Certificate, q ca.Query) bool {
+	if q.NameDigest == [32]byte{} {
+		return true
+	}
+	names := pkcs10.Request{RawSubject: cert.RawSubject}
+	for _, ext := range cert.Extensions {
+		if ext.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}) {
+			names.RawSAN = ext.Value
+		}
+	}
+	return names.NameDigest() == q.NameDigest
 }
 
 // newestID finds the highest request ID. IDs count up, but the old ones may be
