@@ -122,6 +122,15 @@ func (l Level) Is(id, fix, format string, args ...any) Finding {
 	return Finding{ID: id, Level: l, Fix: fix, Text: fmt.Sprintf(format, args...)}
 }
 
+// CodeName is a code as the documents print it, with its name where one is
+// known.
+func CodeName(hresult uint32) string {
+	if a, ok := Lookup(int32(hresult)); ok {
+		return fmt.Sprintf("0x%08X (%s)", hresult, a.Name)
+	}
+	return fmt.Sprintf("0x%08X", hresult)
+}
+
 // Remedy is what Advice says to do about a code, without code and name.
 func Remedy(hresult uint32) string {
 	a, ok := Lookup(int32(hresult))

@@ -42,12 +42,17 @@ func (c *CA) Diagnose(ctx context.Context, want ca.Wanted) []ca.Finding {
 			return list // further attempts would lock the account
 		}
 	}
+	if !slices.ContainsFunc(list, func(f ca.Finding) bool { return f.ID == ca.CheckSignIn }) {
+		return list // nobody answers
+	}
 	admin, reached := c.diagnoseAdmin(ctx)
-	if c.hasDCOM() && (may[DCOM] || reached) {
+	_, issues := c.requests[DCOM]
+	switch {
+	case may[DCOM], !issues && reached:
 		list = append(list, c.diagnoseProperties(ctx, want)...)
-	} else if c.hasDCOM() {
-		list = append(list, ca.Note.Is(ca.CheckTemplatePublished, "", "the CA's properties, its certificate and its templates could not be read"))
-	} else {
+	case c.hasDCOM():
+		list = append(list, ca.Note.Is(ca.CheckTemplatePublished, "", "what the CA tells of itself and its templates can be read only with the right to enrol"))
+	default:
 		list = append(list, ca.Note.Is(ca.CheckTemplatePublished, "add a road over DCOM", "plain RPC shows neither the CA's certificate nor its templates"))
 	}
 	return append(append(list, admin...), c.diagnoseClock())
@@ -76,7 +81,6 @@ func (c *CA) diagnoseRoad(ctx context.Context, road Road) (list []ca.Finding, ok
 		return c.diagnoseError(fmt.Sprintf("road %s", road), err), false
 	}
 	list = append(list, c.signedIn(road))
-	fix := ca.Remedy(code)
 	switch {
 	case code == codePropertyEmpty || code == uint32(dispositionPending) || code == uint32(dispositionIssued) || code == 0:
 		return append(list,
@@ -86,9 +90,9 @@ func (c *CA) diagnoseRoad(ctx context.Context, road Road) (list []ca.Finding, ok
 	case code == codeInvalid:
 		return append(list, c.otherName()), false
 	case denied(code):
-		return append(list, ca.Failure.Is(ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates over %s: %s", road, ca.Advice(int32(code)))), false
+		return append(list, ca.Failure.Is(ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates over %s: %s", road, ca.CodeName(code))), false
 	}
-	return append(list, ca.Failure.Is(ca.CheckRoadIssue, fix, "road %s answers %s", road, ca.Advice(int32(code)))), false
+	return append(list, ca.Failure.Is(ca.CheckRoadIssue, ca.Remedy(code), "road %s answers %s", road, ca.CodeName(code))), false
 }
 
 func (c *CA) signedIn(road Road) ca.Finding {
@@ -129,11 +133,11 @@ func (c *CA) diagnoseError(what string, err error) []ca.Finding {
 	if !ok {
 		return []ca.Finding{ca.Failure.Is(ca.CheckReach, ca.Remedy(uint32(0x800706BA)), "%s: %v", what, err)}
 	}
-	cause := p.Error()
+	cause := p.brief()
 	if isSignIn(p) {
 		fix := ca.Remedy(0x8009030C)
-		if p.code != 0 && p.code != codeAccessFault {
-			fix = ca.Remedy(p.code)
+		if denied(p.code) {
+			fix += "; where the credentials are right, put the account into the group Certificate Service DCOM Access of the CA's host"
 		}
 		return []ca.Finding{ca.Failure.Is(ca.CheckSignIn, fix, "%s: signing in with %s: %s", what, c.Mechanism(), cause)}
 	}
@@ -142,6 +146,25 @@ func (c *CA) diagnoseError(what string, err error) []ca.Finding {
 		code = 0x800706BA
 	}
 	return []ca.Finding{ca.Failure.Is(ca.CheckReach, ca.Remedy(code), "%s: %s", what, cause)}
+}
+
+// brief is a problem without what to do about it, which findings have apart.
+func (p *problem) brief() string {
+	text := p.step
+	if p.cause != nil {
+		text += ": " + clean(p.cause.Error())
+	}
+	if p.code != 0 {
+		text += ": " + ca.CodeName(p.code)
+	}
+	return text
+}
+
+func briefly(err error) string {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p.brief()
+	}
+	return clean(err.Error())
 }
 
 // isSignIn tells a refused sign-in from a dead road. Windows refuses at the
@@ -168,7 +191,7 @@ func (c *CA) diagnoseProperties(ctx context.Context, want ca.Wanted) []ca.Findin
 			return append(list, c.diagnoseError("reading properties", err)...)
 		}
 		if err != nil {
-			found = []ca.Finding{ca.Warning.Is(ca.CheckReach, "", "a property could not be read: %v", err)}
+			found = []ca.Finding{ca.Warning.Is(ca.CheckReach, "", "%s", briefly(err))}
 			if p, ok := errors.AsType[*problem](err); ok && p.code != 0 {
 				found[0].Fix = ca.Remedy(p.code)
 			}
@@ -181,7 +204,7 @@ func (c *CA) diagnoseProperties(ctx context.Context, want ca.Wanted) []ca.Findin
 func (c *CA) diagnoseChain(ctx context.Context, want ca.Wanted) ([]ca.Finding, error) {
 	shown, err := c.readChain(ctx)
 	if p, ok := errors.AsType[*problem](err); ok && p.kind == nil && p.code == 0 {
-		return []ca.Finding{ca.Failure.Is(ca.CheckChain, "check the chain file", "%v", err)}, nil
+		return []ca.Finding{ca.Failure.Is(ca.CheckChain, "check the chain file", "%s", briefly(err))}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -273,7 +296,7 @@ func (c *CA) diagnoseAdmin(ctx context.Context) (list []ca.Finding, reached bool
 	}
 	if errors.Is(err, ca.ErrForbidden) {
 		return []ca.Finding{ca.Failure.Is(ca.CheckRoadFind, "put the account into Certificate Service DCOM Access, and take IF_NOREMOTEICERTADMIN from InterfaceFlags at the CA",
-			"the administration interface refuses the account: %v", err)}, false
+			"the administration interface refuses the account: %s", briefly(err))}, false
 	}
 	if err != nil {
 		return c.diagnoseError("road csra", err), false
@@ -281,7 +304,7 @@ func (c *CA) diagnoseAdmin(ctx context.Context) (list []ca.Finding, reached bool
 	var roles uint32
 	if readable {
 		if roles, err = c.roles(ctx); err != nil {
-			list = append(list, ca.Warning.Is(ca.CheckOfficer, "", "the account's roles could not be read: %v", err))
+			list = append(list, ca.Warning.Is(ca.CheckOfficer, "", "the account's roles could not be read: %s", briefly(err)))
 		}
 	}
 	return append(list, c.judgeRoles(readable, roles)...), true

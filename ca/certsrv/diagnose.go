@@ -127,13 +127,13 @@ func (c *CA) diagnoseRights(ctx context.Context, _ ca.Wanted) []ca.Finding {
 			ca.OK.Is(ca.CheckRoadIssue, "", "the CA answers behind the web server"),
 		}
 	case codeAccessDenied, codeEnrollDenied:
-		return []ca.Finding{ca.Failure.Is(ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates: %s", ca.Advice(code))}
+		return []ca.Finding{ca.Failure.Is(ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates: %s", ca.CodeName(uint32(code)))}
 	case codeUnavailable:
 		return []ca.Finding{ca.Failure.Is(ca.CheckRoadIssue, ca.Remedy(codeUnavailable)+"; where the pages are on another host than the CA, check its delegation",
-			"the web server does not reach the CA: %s", ca.Advice(code))}
+			"the web server does not reach the CA: %s", ca.CodeName(uint32(code)))}
 	}
 	if failed {
-		return []ca.Finding{ca.Failure.Is(ca.CheckRoadIssue, ca.Remedy(uint32(code)), "the CA answers %s", ca.Advice(code))}
+		return []ca.Finding{ca.Failure.Is(ca.CheckRoadIssue, ca.Remedy(uint32(code)), "the CA answers %s", ca.CodeName(uint32(code)))}
 	}
 	return []ca.Finding{ca.Warning.Is(ca.CheckRoadIssue, "", "the question for a request that is not there was answered with no code")}
 }
