@@ -14,6 +14,10 @@ import (
 // CA and connector differ.
 const clockSlack = 10 * time.Minute
 
+// foreign is a certificate that is nobody's answer to our request: it must not
+// leave, and is not ours to have revoked.
+type foreign struct{ error }
+
 // checkIssued compares what the CA issued with what was asked for and
 // allowed, before it leaves: a CA that adds a name or changes a key is either
 // misconfigured or not ours. Whether an extension is critical is the CA's to
@@ -21,7 +25,7 @@ const clockSlack = 10 * time.Minute
 func (r Rules) checkIssued(cert *x509.Certificate, csr *pkcs10.Request, maxValidity time.Duration, now time.Time) error {
 	switch {
 	case !bytes.Equal(cert.RawSubjectPublicKeyInfo, csr.RawSubjectPublicKeyInfo):
-		return fmt.Errorf("the certificate has another key than the request")
+		return foreign{fmt.Errorf("the certificate has another key than the request")}
 	case !sameName(cert.RawSubject, csr.RawSubject):
 		return fmt.Errorf("the certificate has another subject than the request")
 	case !bytes.Equal(extension(cert, oidSAN), csr.RawSAN):
@@ -60,7 +64,7 @@ func checkSigned(cert *x509.Certificate, chain []*x509.Certificate) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the certificate was not signed by the CA that is configured")
+	return foreign{fmt.Errorf("the certificate was not signed by the CA that is configured")}
 }
 
 func extension(cert *x509.Certificate, oid asn1.ObjectIdentifier) []byte {

@@ -310,13 +310,18 @@ func (w *work) check(ctx context.Context, cert *x509.Certificate) error {
 // withholdForGood ends an entry whose certificate is not what was asked for:
 // it never leaves, is revoked, and someone should look at the CA.
 func (w *work) withholdForGood(ctx context.Context, step journal.Step, why error) error {
-	w.log.Error("the CA issued something else than was asked for; the certificate is withheld and will be revoked",
+	_, notOurs := errors.AsType[foreign](why)
+	w.log.Error("the CA issued something else than was asked for; the certificate is withheld",
+		zap.Bool("revoked", !notOurs),
 		zap.Int64("entry", w.entry.ID), zap.String("ca", w.entry.CA), zap.String("serial", step.Serial), zap.Error(why))
 	step.To = journal.Failed
 	step.Failure = &journal.Failure{
 		Rule: string(RuleIssued), FailInfo: int(badRequest), HResult: ca.HResultUnexpected, Text: why.Error(),
 	}
-	step.Owe = append(w.owedFailure(), journal.OweRevocation)
+	step.Owe = w.owedFailure()
+	if !notOurs {
+		step.Owe = append(step.Owe, journal.OweRevocation)
+	}
 	return w.finish(ctx, step)
 }
 

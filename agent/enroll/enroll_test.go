@@ -517,7 +517,13 @@ func TestWrongCertificateNeverLeaves(t *testing.T) {
 				w.cloud.maxLife = 2 * 365 * 24 * time.Hour
 				w.wantFailure(w.ask(newDevice(0, "good")), scep.BadRequest)
 				w.later(5 * time.Second)
-				w.wantRevoked()
+				if name == "another key" { // it is somebody else's: not ours to have revoked
+					if len(w.core.revoked) != 0 {
+						t.Error("somebody else's certificate was revoked")
+					}
+				} else {
+					w.wantRevoked()
+				}
 				w.told(0, 1)
 				if e := w.entries(1)[0]; e.State != journal.Failed || e.Failure.Rule != "issued_certificate" {
 					t.Errorf("entry is %v, %+v", e.State, e.Failure)
@@ -536,6 +542,9 @@ func TestCertificateOfAnImpostorNeverLeaves(t *testing.T) {
 		w.told(0, 1)
 		if e := w.entries(1)[0]; e.State != journal.Failed || e.Failure.Rule != "issued_certificate" {
 			t.Errorf("entry is %v, %+v", e.State, e.Failure)
+		}
+		if len(w.core.revoked) != 0 {
+			t.Error("the CA was told to revoke what it has not signed")
 		}
 	})
 }

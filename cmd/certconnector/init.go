@@ -98,8 +98,8 @@ func supportedCA(ca string) error {
 	case "embedded":
 		return nil
 	case "adcs":
-		return errors.New("--ca adcs: the bridge to a Microsoft CA is not part of this version.\n" +
-			"Use --ca embedded, and have devices trust its root; or keep NDES in front of the Microsoft CA until a version has the bridge")
+		return errors.New("--ca adcs: init does not write the part of a Microsoft CA.\n" +
+			"Run it with --ca embedded, put the entry of cas in its place that docs/ca-adcs.md shows, and get the RA's certificates by \"certconnector ra enroll\"")
 	}
 	return fmt.Errorf("--ca %q is unknown, want embedded", ca)
 }

@@ -85,9 +85,9 @@ func (im *importer) authority() {
 	if s, config, ok := im.text(`CAInfo\Configuration`); ok {
 		im.e.microsoftCA = config
 		if im.o.CA == "" {
-			im.say(Manual, s, "ca: "+fillIn, "the bridge to a Microsoft CA is not part of this version; name an embedded CA, or keep NDES in front of this one")
+			im.say(Manual, s, "ca: "+fillIn, "name a CA of cas: this one over DCOM, as the comment beside it has it, or an embedded one")
 		} else {
-			im.say(Changed, s, "ca: "+im.o.CA, "the bridge to a Microsoft CA is not part of this version; certificates come from the CA that was named, whose root devices must trust")
+			im.say(Changed, s, "ca: "+im.o.CA, "certificates come from the CA that was named; where it is another one, devices must trust its root")
 		}
 	} else if im.o.CA == "" {
 		im.add(Finding{Kind: Manual, Value: `CAInfo\Configuration`, Became: "ca: " + fillIn, Why: "the export names no CA; name one of cas", NeedsPerson: true})

@@ -85,7 +85,10 @@ func (e *endpoint) yaml() string {
 	e.writePolicy(t)
 	if e.microsoftCA != "" {
 		t.comment(4, "NDES asked the Microsoft CA %s", e.microsoftCA)
-		t.comment(4, "The bridge to a Microsoft CA is not part of this version.")
+		t.comment(4, "To go on with it, add to cas, and name templates as that CA does (docs/ca-adcs.md):")
+		t.comment(4, "  - {name: issuing, chain: ca/chain.pem, adcs: {config: %s, revoke: csra,", quote(e.microsoftCA))
+		t.comment(4, "     kerberos: {principal: %s, keytab: %s}}}", fillIn, fillIn)
+		t.comment(4, "Then its RA certificates come by \"certconnector ra enroll\".")
 	}
 	t.line(4, "ca: %s", e.ca)
 	e.writeTemplates(t)
