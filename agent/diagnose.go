@@ -43,7 +43,7 @@ func CheckCAs(ctx context.Context, cfg Config, names []string, log *zap.Logger) 
 	checks.Wait()
 	var all []ca.Finding
 	for i, c := range chosen {
-		found := append(results[i], cfg.checkAbilities(c)...)
+		found := slices.Concat(results[i], cfg.checkRoads(c), cfg.checkAbilities(c))
 		for j := range found {
 			found[j].CA = c.Name
 		}
@@ -156,30 +156,4 @@ func (cfg Config) wantedTemplates(name string) []ca.WantedTemplate {
 		}
 	}
 	return list
-}
-
-// checkAbilities says what a CA that endpoints use cannot do by any road.
-func (cfg Config) checkAbilities(c CA) []ca.Finding {
-	if !slices.ContainsFunc(cfg.Endpoints, func(e Endpoint) bool { return e.CA == c.Name }) {
-		return nil
-	}
-	revokes := cfg.anyRoad(c, func(c CA) bool { return c.Embedded != nil || c.ADCS != nil && c.ADCS.Revoke != "" })
-	finds := cfg.anyRoad(c, func(c CA) bool { return c.Embedded != nil || c.Certsrv != nil || c.ADCS != nil && c.ADCS.Find != "" })
-	var list []ca.Finding
-	if !revokes {
-		list = append(list, ca.Warning.Is(ca.CheckRoadRevoke, "configure an adcs road with revoke: csra, and put it into roads of the CA",
-			"no road to this CA revokes: a certificate that a device must not have stays valid"))
-	}
-	if !finds {
-		list = append(list, ca.Note.Is(ca.CheckRoadFind, "", "no road to this CA finds out what became of a request whose answer was lost: it may leave a certificate that nobody has"))
-	}
-	return list
-}
-
-// anyRoad asks about a CA, or the roads to it.
-func (cfg Config) anyRoad(c CA, can func(CA) bool) bool {
-	if len(c.Roads) == 0 {
-		return can(c)
-	}
-	return slices.ContainsFunc(cfg.CAs, func(road CA) bool { return slices.Contains(c.Roads, road.Name) && can(road) })
 }

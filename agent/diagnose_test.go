@@ -151,6 +151,22 @@ func TestCheckCAsByName(t *testing.T) {
 	}
 }
 
+// Roads to two CAs would have a certificate sought at one and revoked at the other.
+func TestCheckCAsRoadsToTwoCAs(t *testing.T) {
+	c, other := checkable(t, "svc", adcstest.Options{}), checkable(t, "svc", adcstest.Options{Name: "Other CA"})
+	if got := levelOf(c.check(t, "corp"), "corp", ca.CheckChain); got != ca.OK {
+		t.Errorf("one CA: %d", got)
+	}
+	c.config.CAs[1] = other.config.CAs[1]
+	if got := levelOf(c.check(t, "corp"), "corp", ca.CheckChain); got != ca.Failure {
+		t.Errorf("two CAs: %d", got)
+	}
+	c.config.CAs[2].Chain = ""
+	if got := levelOf(c.check(t, "corp"), "corp", ca.CheckChain); got != ca.Failure {
+		t.Errorf("two CAs, and no chain of their own: %d", got)
+	}
+}
+
 // What cannot be built is a finding, and does not hide the others.
 func TestCheckCAsBadFiles(t *testing.T) {
 	c := checkable(t, "svc", adcstest.Options{})

@@ -8,6 +8,9 @@ import (
 	"encoding/asn1"
 	"encoding/json"
 	"math/big"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,5 +173,25 @@ func TestFindingAsJSON(t *testing.T) {
 	b, err := json.Marshal(ca.Failure.Is(ca.CheckReach, ca.Remedy(0x800706BA), "%d", 1))
 	if err != nil || !strings.Contains(string(b), `"level":"failure"`) || !strings.Contains(string(b), `"id":"ca.reach"`) {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// The page that explains IDs has each of them, and no other.
+func TestEveryIDIsExplained(t *testing.T) {
+	read := func(path, pattern string) []string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(b), -1) {
+			ids = append(ids, m[1])
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	defined, explained := read("diagnose.go", `(?m)^\tCheck\w+\s+= "([a-z.]+)"`), read("../docs/ca-check.md", "(?m)^\\| `([a-z.]+)` \\|")
+	if len(defined) == 0 || !slices.Equal(defined, explained) {
+		t.Errorf("defined  %v\nexplained %v", defined, explained)
 	}
 }
