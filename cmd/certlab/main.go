@@ -72,7 +72,7 @@ Exit codes: 0 ok, 1 refused, pending or failed, 2 error.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "write results as JSON")
-	root.AddCommand(p.demoCommand(), p.enrollCommand(), p.loadCommand(), p.cloudCommand(), p.benchCommand())
+	root.AddCommand(p.demoCommand(), p.enrollCommand(), p.loadCommand(), p.cloudCommand(), p.adcsCommand(), p.benchCommand())
 	return root
 }
 
