@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
@@ -97,7 +98,7 @@ func (a *Agent) buildADCS(c CA, chain []*x509.Certificate) (ca.Authority, error)
 	cfg := adcs.Config{
 		Name: c.Name, Config: b.Config, Revoke: adcs.Road(b.Revoke), Find: adcs.Road(b.Find), Approve: b.Approve,
 		SPNEGO: b.SPNEGO, Address: b.Address, EndpointMapperPort: b.EndpointMapperPort, Validity: b.SendValidity,
-		Certificates: chain, SubmitDeadline: b.SubmitWithin, Connections: c.Concurrent,
+		Certificates: upToRoot(chain), SubmitDeadline: b.SubmitWithin, Connections: c.Concurrent,
 		Clock: a.options.Clock, Log: a.log.Named("adcs").With(zap.String("ca", c.Name)),
 	}
 	for _, road := range b.Issue {
@@ -154,7 +155,7 @@ func (a *Agent) buildCertsrv(c CA, chain []*x509.Certificate) (ca.Authority, err
 func (a *Agent) buildWSTEP(c CA, chain []*x509.Certificate) (ca.Authority, error) {
 	b := c.WSTEP
 	cfg := wstep.Config{
-		Policy: b.Policy, Enrollment: b.Enrollment, CA: cmp.Or(b.CAName, chain[0].Subject.CommonName), Issuers: chain,
+		Policy: b.Policy, Enrollment: b.Enrollment, CA: cmp.Or(b.CAName, chain[0].Subject.CommonName), Issuers: upToRoot(chain),
 		SendValidity: b.SendValidity, SubmitWithin: b.SubmitWithin, Connections: c.Concurrent,
 		Certificate: b.ClientCertificate.negotiate(), Clock: a.options.Clock, Log: a.log.Named("wstep").With(zap.String("ca", c.Name)),
 	}
@@ -176,6 +177,17 @@ func (a *Agent) buildWSTEP(c CA, chain []*x509.Certificate) (ca.Authority, error
 	}
 	a.down.push("CA "+c.Name, func(context.Context) error { return bridge.Close() })
 	return bridge, nil
+}
+
+// upToRoot leaves the former certificates of the issuing CA out, which stand
+// behind the root in a chain file.
+func upToRoot(chain []*x509.Certificate) []*x509.Certificate {
+	for i, cert := range chain {
+		if bytes.Equal(cert.RawIssuer, cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil {
+			return chain[:i+1]
+		}
+	}
+	return chain
 }
 
 func rootsIfSet(path string) (*x509.CertPool, error) {
