@@ -20,9 +20,10 @@ import (
 // TestADCSEnrols has certmonger and devices of every platform enrol through
 // each bridge; the RA's certificates come over the same one.
 func TestADCSEnrols(t *testing.T) {
+	kdc := domainKDC(t)
 	for _, bridge := range bridges {
 		t.Run(bridge, func(t *testing.T) {
-			c := newCorp(t, bridge)
+			c := newCorpOf(t, kdc, bridge)
 			c.start()
 			t.Run("certmonger, Intune", func(t *testing.T) {
 				defer c.during(t)()

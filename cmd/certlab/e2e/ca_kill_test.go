@@ -19,6 +19,7 @@ import (
 // a walk over request IDs. Where it cannot, there is one resubmission, and the
 // audit log says so.
 func TestADCSDeath(t *testing.T) {
+	kdc := domainKDC(t)
 	const submitted, issued, recorded = "enroll.4.submitted", "enroll.4.issued", "enroll.5.recorded"
 	for _, row := range []struct {
 		bridge, at string // at "": the answer is lost, and the connector lives
@@ -37,7 +38,7 @@ func TestADCSDeath(t *testing.T) {
 		}
 		t.Run(row.bridge+", "+name, func(t *testing.T) {
 			t.Parallel() // they mostly wait
-			c := newCorp(t, overDCOM)
+			c := newCorpOf(t, kdc, overDCOM)
 			key := testkeys.RSA2048(3)
 			path := bridgePath(row.bridge, "intune")
 			if row.at == "" {
@@ -94,10 +95,11 @@ func (c *corp) audited(message string) string {
 // TestADCSStalls has the CA not answer: the device is told to come again
 // within the endpoint's time, and has its certificate when the CA wakes up.
 func TestADCSStalls(t *testing.T) {
+	kdc := domainKDC(t)
 	for _, bridge := range bridges {
 		t.Run(bridge, func(t *testing.T) {
 			t.Parallel() // they mostly wait
-			c := newCorp(t, overDCOM)
+			c := newCorpOf(t, kdc, overDCOM)
 			c.start()
 			c.mock.Fail(adcstest.Stall, 1)
 			key := testkeys.RSA2048(2)

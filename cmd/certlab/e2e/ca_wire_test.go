@@ -27,7 +27,7 @@ import (
 // malformed, and opens what we sealed.
 func TestADCSFrames(t *testing.T) {
 	need(t, "tshark", "tshark")
-	kdc := adcstest.StartKDC(t, "CORP.TEST", map[string]string{"svc": adcstest.DefaultPassword, "host/" + caHost: "the CA's own"})
+	kdc := domainKDC(t)
 	kerberos := func(cfg *adcs.Config) {
 		cfg.Kerberos = &negotiate.Kerberos{Principal: "svc@CORP.TEST", Keytab: kdc.KeytabFile, Config: kdc.ConfigFile}
 	}

@@ -56,17 +56,29 @@ type corp struct {
 // bridgePath is an endpoint's path: of a bridge and of what it is for.
 func bridgePath(bridge, use string) string { return "/scep/" + bridge + "-" + use }
 
-// newCorp starts CA and KDC, configures the connector, and has it get its RA
-// certificates through a bridge. The connector does not run yet.
-func newCorp(t *testing.T, bridge string) *corp {
+// domainKDC starts the KDC of the CA's domain. All tests of the bridges begin
+// with it; they run with one connector only.
+func domainKDC(t *testing.T) *adcstest.KDC {
 	t.Helper()
 	if splitAsked() {
 		t.Skip("the bridges do not depend on who asks Intune")
 	}
-	c := &corp{world: newWorldOf(t, false)}
-	c.kdc = adcstest.StartKDC(t, "CORP.TEST", map[string]string{
+	return adcstest.StartKDC(t, "CORP.TEST", map[string]string{
 		"svc": adcstest.DefaultPassword, "host/" + caHost: "the CA's own", "HTTP/" + caHost: "the web server's own",
 	})
+}
+
+// newCorp makes a corp with a KDC of its own.
+func newCorp(t *testing.T, bridge string) *corp {
+	t.Helper()
+	return newCorpOf(t, domainKDC(t), bridge)
+}
+
+// newCorpOf starts the CA, configures the connector, and has it get its RA
+// certificates through a bridge. The connector does not run yet.
+func newCorpOf(t *testing.T, kdc *adcstest.KDC, bridge string) *corp {
+	t.Helper()
+	c := &corp{world: newWorldOf(t, false), kdc: kdc}
 	c.startCA()
 	c.secret(adcstest.DefaultPassword)
 	writeFile(t, c.path("svc.password"), []byte(adcstest.DefaultPassword+"\n"))
@@ -77,11 +89,13 @@ func newCorp(t *testing.T, bridge string) *corp {
 		t.Fatal(err)
 	}
 	writeFile(t, c.path("svc.keytab"), keytab)
+	address := steadyAddress(t)
 	c.edit(func(text string) string {
+		text = strings.Replace(text, strings.TrimPrefix(c.base, "http://"), address, 1)
 		text = strings.Replace(text, "\ncas:\n", "\ncas:\n"+c.casText(), 1)
 		return strings.Replace(text, "\njournal:", c.endpointsText()+"\njournal:", 1)
 	})
-	c.root = c.mock.Certificate()
+	c.base, c.root = "http://"+address, c.mock.Certificate()
 	c.enrollRA(bridge)
 	return c
 }
@@ -110,7 +124,7 @@ func (c *corp) startCA() {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	c.serveRPC(0)
+	c.serveRPC(portOf(t, steadyAddress(t)))
 	if c.web, err = c.mock.ServeCertsrv(adcstest.WebOptions{WebAuth: adcstest.WebAuth{Keytab: c.kdc.KeytabFile}}); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +143,7 @@ func (c *corp) startCA() {
 	})
 }
 
-// serveRPC opens the RPC face at a port, 0 for any.
+// serveRPC opens the RPC face at a port.
 func (c *corp) serveRPC(port int) {
 	c.t.Helper()
 	var err error
