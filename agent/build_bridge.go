@@ -108,10 +108,8 @@ func (a *Agent) buildADCS(c CA, chain []*x509.Certificate) (ca.Authority, error)
 	if cfg.Kerberos, err = b.Kerberos.load(); err != nil {
 		return nil, err
 	}
-	if user, password, err := b.NTLM.load(); err != nil {
+	if cfg.NTLM, err = b.NTLM.ntlm(); err != nil {
 		return nil, err
-	} else if b.NTLM != nil {
-		cfg.NTLM = &negotiate.NTLM{User: user, Password: password}
 	}
 	bridge, err := adcs.New(cfg)
 	if err != nil {
@@ -134,10 +132,8 @@ func (a *Agent) buildCertsrv(c CA, chain []*x509.Certificate) (ca.Authority, err
 	if cfg.Kerberos, err = b.Kerberos.load(); err != nil {
 		return nil, err
 	}
-	if user, password, err := b.NTLM.load(); err != nil {
+	if cfg.NTLM, err = b.NTLM.ntlm(); err != nil {
 		return nil, err
-	} else if b.NTLM != nil {
-		cfg.NTLM = &negotiate.NTLM{User: user, Password: password}
 	}
 	if user, password, err := b.Basic.load(); err != nil {
 		return nil, err
@@ -209,6 +205,14 @@ func (k *Kerberos) load() (*negotiate.Kerberos, error) {
 		}
 	}
 	return out, nil
+}
+
+func (p *Password) ntlm() (*negotiate.NTLM, error) {
+	user, password, err := p.load()
+	if p == nil || err != nil {
+		return nil, err
+	}
+	return &negotiate.NTLM{User: user, Password: password}, nil
 }
 
 func (p *Password) load() (user string, password secret.Text, err error) {

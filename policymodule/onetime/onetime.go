@@ -64,7 +64,7 @@ type Config struct {
 type Module struct {
 	config Config
 	log    *zap.Logger
-	pace   *pace
+	pace   *policymodule.Pace
 }
 
 var (
@@ -108,7 +108,7 @@ func New(config Config) (*Module, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return &Module{config: config, log: config.Log, pace: newPace(config.Clock)}, nil
+	return &Module{config: config, log: config.Log, pace: policymodule.NewPace(config.Clock)}, nil
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {
@@ -144,7 +144,7 @@ func (m *Module) GenerateChallenge(ctx context.Context, by policymodule.Principa
 	}
 	perMinute := rights.PerMinute
 	setDefault(&perMinute, DefaultPerMinute)
-	if err := m.pace.take(by.Name, perMinute); err != nil {
+	if err := m.pace.Take(by.Name, perMinute); err != nil {
 		return policymodule.MadeChallenge{}, err
 	}
 

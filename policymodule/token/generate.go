@@ -56,7 +56,7 @@ func (m *Module) GenerateChallenge(_ context.Context, by policymodule.Principal,
 	if perMinute == 0 {
 		perMinute = DefaultPerMinute
 	}
-	if err := m.pace.take(by.Name, perMinute); err != nil {
+	if err := m.pace.Take(by.Name, perMinute); err != nil {
 		return policymodule.MadeChallenge{}, err
 	}
 	challenge, err := m.mint(body, signer, now)

@@ -83,7 +83,7 @@ type Config struct {
 type Module struct {
 	config Config
 	log    *zap.Logger
-	pace   *pace
+	pace   *policymodule.Pace
 }
 
 var (
@@ -110,7 +110,7 @@ func New(config Config) (*Module, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	m := &Module{config: config, log: config.Log, pace: newPace(config.Clock)}
+	m := &Module{config: config, log: config.Log, pace: policymodule.NewPace(config.Clock)}
 	m.warn()
 	return m, nil
 }

@@ -1,17 +1,15 @@
-package onetime
+package policymodule
 
 import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/certconnector/certconnector/policymodule"
 )
 
-// pace limits how many passwords a minute each principal may have made: a
+// Pace limits how many challenges a minute each principal may have made: a
 // token bucket a principal. Only principals with a right get this far, so
-// that there are no more buckets than names in the configuration.
-type pace struct {
+// that there are no more buckets than names in the configuration. It is safe for concurrent use.
+type Pace struct {
 	clock func() time.Time
 
 	mu      sync.Mutex
@@ -23,13 +21,14 @@ type bucket struct {
 	at     time.Time
 }
 
-func newPace(clock func() time.Time) *pace {
-	return &pace{clock: clock, buckets: map[string]bucket{}}
+// NewPace returns a Pace by a clock.
+func NewPace(clock func() time.Time) *Pace {
+	return &Pace{clock: clock, buckets: map[string]bucket{}}
 }
 
-// take takes one of perMinute tokens, or returns an error that wraps
+// Take takes one of perMinute tokens, or returns an error that wraps
 // ErrTooFast. A clock that was set back takes nothing away.
-func (p *pace) take(name string, perMinute int) error {
+func (p *Pace) Take(name string, perMinute int) error {
 	now, full := p.clock(), float64(perMinute)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -55,10 +54,10 @@ type tooFast struct {
 }
 
 func (e *tooFast) Error() string {
-	return fmt.Sprintf("%v: principal %q may have %d a minute", policymodule.ErrTooFast, e.name, e.perMinute)
+	return fmt.Sprintf("%v: principal %q may have %d a minute", ErrTooFast, e.name, e.perMinute)
 }
 
-func (e *tooFast) Unwrap() error { return policymodule.ErrTooFast }
+func (e *tooFast) Unwrap() error { return ErrTooFast }
 
 // RetryAfter is how long to wait.
 func (e *tooFast) RetryAfter() time.Duration { return e.wait }
