@@ -70,7 +70,11 @@ type Query struct {
 	// where the caller does not say. It tells two requests with one key apart
 	// where the CA does not show requests.
 	NameDigest [32]byte
-	From, To   time.Time
+	// Sent is when the request was submitted, by our clock. Zero: not known. A
+	// request may still be on its way for a while: until then a bridge does not
+	// say ErrNotFound.
+	Sent     time.Time
+	From, To time.Time
 }
 
 // Checker tells the status of a certificate that this CA issued: ErrNotFound

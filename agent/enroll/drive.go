@@ -144,6 +144,7 @@ func (w *work) find(ctx context.Context) error {
 	defer cancel()
 	issued, err := finder.Find(call, ca.Query{
 		CSRDigest: w.entry.CSRDigest, KeyDigest: w.entry.CSRKey, NameDigest: w.csr.NameDigest(),
+		Sent: w.entry.SubmittedAt,
 		From: w.entry.SubmittedAt.Add(-clockSlack), To: w.now().Add(clockSlack),
 	})
 	if errors.Is(err, ca.ErrNotFound) {

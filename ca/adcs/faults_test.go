@@ -234,3 +234,20 @@ func TestRowMayStillComeAfterALostAnswer(t *testing.T) {
 		}
 	})
 }
+
+// A process that was killed left nothing in memory: the journal's time of the
+// submission counts.
+func TestRowMayStillComeAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &CA{now: time.Now, deadline: time.Minute, sent: map[[32]byte]time.Time{}}
+		q := ca.Query{CSRDigest: [32]byte{1}, Sent: time.Now()}
+		time.Sleep(80 * time.Second)
+		if err := c.absent(q, "search"); !errors.Is(err, ca.ErrOutcomeUnknown) {
+			t.Errorf("80 s after the submission: %v, want ErrOutcomeUnknown", err)
+		}
+		time.Sleep(11 * time.Second)
+		if err := c.absent(q, "search"); !errors.Is(err, ca.ErrNotFound) {
+			t.Errorf("91 s after the submission: %v, want ErrNotFound", err)
+		}
+	})
+}

@@ -253,6 +253,9 @@ func (c *CA) absent(q ca.Query, step string) error {
 	c.mu.Lock()
 	at, ours := c.sent[q.CSRDigest]
 	c.mu.Unlock()
+	if q.Sent.After(at) { // what a process before this one sent
+		at, ours = q.Sent, true
+	}
 	if ours {
 		if wait := at.Add(c.settled()).Sub(c.now()); wait > 0 {
 			return c.unknown(step, fmt.Errorf("not there yet, and may still come for %v", wait.Round(time.Second)), 0)

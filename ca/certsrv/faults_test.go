@@ -14,6 +14,8 @@ import (
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/certsrv"
 	"github.com/certconnector/certconnector/internal/negotiate"
+	"github.com/certconnector/certconnector/internal/pkcs10"
+	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
 // TestFaultsOfTheCA: nothing is released, nothing is taken for "not issued",
@@ -84,6 +86,37 @@ func TestSearchAfterARestart(t *testing.T) {
 	})
 	if err != nil || got.RequestID != "62" {
 		t.Errorf("got %v, %v, want request 62", got, err)
+	}
+}
+
+// TestSearchAfterARestartBelievesNoAbsenceTooEarly: a request of the process
+// before this one may still be on its way, and an earlier one with the same key
+// is not the one that was lost.
+func TestSearchAfterARestartBelievesNoAbsenceTooEarly(t *testing.T) {
+	s := start(t, basic, adcstest.WebOptions{})
+	earlier := s.request(t)
+	if _, err := s.bridge.Issue(t.Context(), earlier); err != nil {
+		t.Fatal(err)
+	}
+	find := func(csr *pkcs10.Request, sent time.Time) error {
+		_, err := open(t, s.config).Find(t.Context(), ca.Query{
+			CSRDigest: csr.Digest(), KeyDigest: csr.KeyDigest(), NameDigest: csr.NameDigest(), Sent: sent,
+			From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour),
+		})
+		return err
+	}
+	lost := catest.NewCSR(t, catest.CSROptions{Key: testkeys.RSA2048(5)})
+	if err := find(lost, time.Now().Add(-time.Minute)); !errors.Is(err, ca.ErrOutcomeUnknown) {
+		t.Errorf("a minute after the submission: %v, want ErrOutcomeUnknown", err)
+	}
+	if err := find(lost, time.Now().Add(-2*time.Minute)); !errors.Is(err, ca.ErrNotFound) {
+		t.Errorf("two minutes after the submission: %v, want ErrNotFound", err)
+	}
+	other := *earlier.CSR
+	other.RawSubject = lost.RawSubject
+	other.Raw = lost.Raw
+	if err := find(&other, time.Now().Add(-2*time.Minute)); !errors.Is(err, ca.ErrOutcomeUnknown) {
+		t.Errorf("the same key and other names: %v, want ErrOutcomeUnknown", err)
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	// unless configured otherwise), and what its clock may be off.
 	backdating = 15 * time.Minute
 	searchFor  = time.Minute
+	// onItsWay is how long after the deadline of a submission the CA may still
+	// take it up.
+	onItsWay = 30 * time.Second
 )
 
 // Find implements ca.Finder. The pages know no search, so it walks back from
@@ -88,6 +91,9 @@ func (c *CA) Find(ctx context.Context, q ca.Query) (*ca.Issued, error) {
 		return nil, fmt.Errorf("CA %s, searching: %w: %d certificates for this key have other names", c.Name, ca.ErrOutcomeUnknown, unsure)
 	case pending > 0:
 		return nil, fmt.Errorf("CA %s, searching: %w: %d requests wait for a decision, and one of them may be ours", c.Name, ca.ErrOutcomeUnknown, pending)
+	}
+	if wait := q.Sent.Add(c.SubmitTimeout + onItsWay).Sub(c.Now()); !q.Sent.IsZero() && wait > 0 {
+		return nil, fmt.Errorf("CA %s, searching: %w: not there yet, and may still come for %v", c.Name, ca.ErrOutcomeUnknown, wait.Round(time.Second))
 	}
 	return nil, fmt.Errorf("CA %s: %w among the requests since %v", c.Name, ca.ErrNotFound, q.From)
 }
