@@ -41,7 +41,7 @@ func StartKDC(t testing.TB, realm string, principals map[string]string) *KDC {
 	k := &KDC{Realm: realm, t: t, dir: t.TempDir()}
 	k.KeytabFile, k.ConfigFile = k.file("keytab"), k.file("krb5.conf")
 	k.env = append(os.Environ(), "KRB5_CONFIG="+k.ConfigFile, "KRB5_KDC_PROFILE="+k.file("kdc.conf"), "LC_ALL=C")
-	address := freeAddress(t)
+	address := "127.0.0.1:1"
 	k.configure(address)
 	k.run("", "kdb5_util", "create", "-s", "-r", realm, "-P", "a database of a test")
 	var commands strings.Builder
@@ -49,6 +49,9 @@ func StartKDC(t testing.TB, realm string, principals map[string]string) *KDC {
 		fmt.Fprintf(&commands, "addprinc -pw %q %s\nktadd -k %s -norandkey %s\n", principals[name], name, k.KeytabFile, name)
 	}
 	k.run(commands.String(), "kadmin.local", "-r", realm)
+	// The database took a while to make, and somebody may have the port by now.
+	address = freeAddress(t)
+	k.configure(address)
 	k.start(address)
 	return k
 }
