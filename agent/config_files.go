@@ -9,6 +9,7 @@ import (
 
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/webauth"
 	"github.com/certconnector/certconnector/policymodule/static"
 )
 
@@ -206,7 +207,7 @@ func (p Policy) check(at string, m *mistakes) {
 func (r SecretRef) checkPassword(at string, m *mistakes) {
 	text, err := r.Read()
 	if err == nil {
-		err = static.Check(text)
+		err = webauth.CheckPassword(text)
 	}
 	if err != nil {
 		m.Add(at, "%v", err)

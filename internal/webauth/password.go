@@ -7,11 +7,9 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/certconnector/certconnector/internal/secret"
 )
@@ -22,13 +20,6 @@ const (
 	RuleWrongCredentials = "credentials_wrong"
 	RuleLimited          = "credentials_limited"
 	RuleWithoutTLS       = "credentials_without_tls"
-)
-
-// What a password must have: so many bits if each of its characters was drawn
-// at random from the kinds of characters it has, and so many different ones.
-const (
-	MinPasswordBits      = 128
-	MinPasswordDifferent = 8
 )
 
 // Account is one caller that a password identifies.
@@ -156,40 +147,8 @@ func withoutDomain(name string) string {
 // CheckPassword says what a password lacks. It cannot tell a random one from a
 // sentence: have one made.
 func CheckPassword(password secret.Text) error {
-	different := map[rune]bool{}
-	var kinds [len(sizes)]bool
-	for _, r := range password.Reveal() {
-		different[r] = true
-		kinds[kind(r)] = true
-	}
-	alphabet := 0.0
-	for k, present := range kinds {
-		if present {
-			alphabet += sizes[k]
-		}
-	}
-	bits := float64(utf8.RuneCountInString(password.Reveal())) * math.Log2(max(alphabet, 1))
-	if bits < MinPasswordBits || len(different) < MinPasswordDifferent {
-		return fmt.Errorf("the password can be guessed: it needs %d bits, as 32 random hexadecimal digits or 22 random letters and digits have", MinPasswordBits)
+	if err := secret.CheckStrength(password); err != nil {
+		return fmt.Errorf("the password %w", err)
 	}
 	return nil
-}
-
-// sizes of the kinds of characters: digits, a-f, g-z, A-F, G-Z, all others.
-var sizes = [...]float64{10, 6, 20, 6, 20, 33}
-
-func kind(r rune) int {
-	switch {
-	case r >= '0' && r <= '9':
-		return 0
-	case r >= 'a' && r <= 'f':
-		return 1
-	case r >= 'g' && r <= 'z':
-		return 2
-	case r >= 'A' && r <= 'F':
-		return 3
-	case r >= 'G' && r <= 'Z':
-		return 4
-	}
-	return 5
 }

@@ -11,22 +11,11 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"math"
-	"strings"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/policymodule"
-)
-
-// What a secret must have: so many bits if each of its characters was drawn at
-// random from the kinds of characters it has, and so many different ones,
-// which keeps out what is long but simple.
-const (
-	MinBits      = 128
-	MinDifferent = 8
 )
 
 // Rules of this module.
@@ -77,44 +66,11 @@ func New(config Config) (*Module, error) {
 // Check says what a secret lacks. It cannot tell a random secret from a
 // sentence: have one made.
 func Check(challenge secret.Text) error {
-	different := map[rune]bool{}
-	for _, r := range challenge.Reveal() {
-		different[r] = true
-	}
-	if bits(challenge.Reveal(), different) < MinBits || len(different) < MinDifferent {
-		return fmt.Errorf("the static challenge can be guessed: it needs %d bits, as 32 random hexadecimal digits or 22 random letters and digits have", MinBits)
+	if err := secret.CheckStrength(challenge); err != nil {
+		return fmt.Errorf("the static challenge %w", err)
 	}
 	return nil
 }
-
-// bits is what a text of this length has at most if it is random.
-func bits(text string, different map[rune]bool) float64 {
-	var alphabet float64
-	for _, kind := range []struct {
-		size float64
-		has  func(r rune) bool
-	}{
-		{10, func(r rune) bool { return r >= '0' && r <= '9' }},
-		{6, func(r rune) bool { return r >= 'a' && r <= 'f' }},
-		{20, func(r rune) bool { return r >= 'g' && r <= 'z' }},
-		{6, func(r rune) bool { return r >= 'A' && r <= 'F' }},
-		{20, func(r rune) bool { return r >= 'G' && r <= 'Z' }},
-		{33, func(r rune) bool { return r > 'z' || !strings.ContainsRune(letters, r) }},
-	} {
-		for r := range different {
-			if kind.has(r) {
-				alphabet += kind.size
-				break
-			}
-		}
-	}
-	if alphabet == 0 {
-		return 0
-	}
-	return float64(utf8.RuneCountInString(text)) * math.Log2(alphabet)
-}
-
-const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // Verify compares the challenge in constant time. A renewal has none.
 func (m *Module) Verify(_ context.Context, req policymodule.Request) (policymodule.Decision, error) {
