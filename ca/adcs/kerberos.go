@@ -57,7 +57,7 @@ func newKerberos(who negotiate.Kerberos, now func() time.Time) (*kerberosSignIn,
 	if err := who.Check(); err != nil {
 		return nil, fmt.Errorf("kerberos: %w", err)
 	}
-	conf, err := realms(who)
+	conf, err := realms(who, krb5.DefaultKRB5ConfPath)
 	if err != nil {
 		return nil, fmt.Errorf("kerberos: %w", err)
 	}
@@ -69,12 +69,12 @@ func newKerberos(who negotiate.Kerberos, now func() time.Time) (*kerberosSignIn,
 	return &kerberosSignIn{who: who, conf: krb5.ParsedLibDefaults(conf), now: now, tickets: map[string]serviceTicket{}}, nil
 }
 
-// realms reads the krb5.conf. Where none is configured and the system has none,
-// as on Windows, DNS names the KDCs of the principal's realm.
-func realms(who negotiate.Kerberos) (*config.Config, error) {
+// realms reads the krb5.conf: the configured one, or else the system's. Where
+// there is none either, as on Windows, DNS names the KDCs of the principal's realm.
+func realms(who negotiate.Kerberos, system string) (*config.Config, error) {
 	path := cmp.Or(who.Config, os.Getenv("KRB5_CONFIG"))
 	if path == "" {
-		path = krb5.DefaultKRB5ConfPath
+		path = system
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			_, realm, _ := strings.Cut(who.Principal, "@")
 			conf := config.New()

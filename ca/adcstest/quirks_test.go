@@ -1,6 +1,7 @@
 package adcstest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/oiweiwei/go-msrpc/dcerpc"
@@ -111,11 +112,12 @@ func TestRestrictions(t *testing.T) {
 func TestSerialNumberQuirks(t *testing.T) {
 	ca := newCA(t, Options{Quirks: Quirks{UpperCaseSerials: true, UnknownSerialEmpty: true}})
 	_, cert := mustIssue(t, ca)
-	if got := ca.Rows()[0].Serial; got == serialText(cert.SerialNumber) {
-		t.Skip("this serial number has no letters")
+	for !strings.ContainsAny(serialText(cert.SerialNumber), "abcdef") {
+		_, cert = mustIssue(t, ca)
 	}
+	rows := ca.Rows()
 	wantCode(t, ca.Revoke("officer", serialText(cert.SerialNumber), 4, ca.Now()), PropertyEmpty)
-	wantCode(t, ca.Revoke("officer", ca.Rows()[0].Serial, 4, ca.Now()), 0)
+	wantCode(t, ca.Revoke("officer", rows[len(rows)-1].Serial, 4, ca.Now()), 0)
 }
 
 func TestViewWithoutAnOpenOne(t *testing.T) {
