@@ -2,47 +2,30 @@ package policymodule
 
 import (
 	"fmt"
-	"sync"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/pace"
 )
 
-// Pace limits how many challenges a minute each principal may have made: a
-// token bucket a principal. Only principals with a right get this far, so
-// that there are no more buckets than names in the configuration. It is safe for concurrent use.
+// Pace limits how many challenges a minute each principal may have made. Only
+// principals with a right get this far, so that there are no more of them than
+// names in the configuration. It is safe for concurrent use.
 type Pace struct {
-	clock func() time.Time
-
-	mu      sync.Mutex
-	buckets map[string]bucket
-}
-
-type bucket struct {
-	tokens float64
-	at     time.Time
+	clock   func() time.Time
+	buckets *pace.Buckets[string]
 }
 
 // NewPace returns a Pace by a clock.
 func NewPace(clock func() time.Time) *Pace {
-	return &Pace{clock: clock, buckets: map[string]bucket{}}
+	return &Pace{clock: clock, buckets: pace.New[string](0)}
 }
 
-// Take takes one of perMinute tokens, or returns an error that wraps
-// ErrTooFast. A clock that was set back takes nothing away.
+// Take takes one of perMinute challenges, or returns an error that wraps
+// ErrTooFast.
 func (p *Pace) Take(name string, perMinute int) error {
-	now, full := p.clock(), float64(perMinute)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	b, known := p.buckets[name]
-	if !known {
-		b = bucket{tokens: full, at: now}
+	if wait := p.buckets.TryTake(name, perMinute, p.clock()); wait > 0 {
+		return &tooFast{name: name, perMinute: perMinute, wait: wait}
 	}
-	b = bucket{tokens: min(full, b.tokens+max(0, now.Sub(b.at).Minutes())*full), at: now}
-	if b.tokens < 1 {
-		p.buckets[name] = b
-		return &tooFast{name: name, perMinute: perMinute, wait: time.Duration((1 - b.tokens) / full * float64(time.Minute))}
-	}
-	b.tokens--
-	p.buckets[name] = b
 	return nil
 }
 

@@ -3,6 +3,8 @@ package crphttp
 import (
 	"sync"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/pace"
 )
 
 // Limits keep a front end that went wrong from using up the machine or the
@@ -52,49 +54,28 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// failures is a token bucket for each front end. Callers without a name share
-// one, which limits log lines only: nobody can use up another's tokens.
+// failures limits what front ends do wrong. Callers without a name share one
+// bucket, which limits log lines only: nobody can use up another's tokens.
 type failures struct {
-	clock func() time.Time
-	burst float64
-
-	mu      sync.Mutex
-	buckets map[string]bucket // by front end; configured names only
-}
-
-type bucket struct {
-	tokens float64
-	at     time.Time
+	clock     func() time.Time
+	perMinute int                   // negative: no limit
+	buckets   *pace.Buckets[string] // by front end; configured names only
 }
 
 func newFailures(perMinute int, clock func() time.Time) *failures {
-	return &failures{clock: clock, burst: float64(perMinute), buckets: map[string]bucket{}}
+	return &failures{clock: clock, perMinute: perMinute, buckets: pace.New[string](0)}
 }
 
 // allows tells whether a caller has failed less than it may.
 func (f *failures) allows(name string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.burst < 0 || f.now(name).tokens >= 1
+	return f.perMinute < 0 || f.buckets.Wait(name, f.perMinute, f.clock()) == 0
 }
 
 // count takes a token.
 func (f *failures) count(name string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b := f.now(name)
-	b.tokens = max(0, b.tokens-1)
-	f.buckets[name] = b
-}
-
-func (f *failures) now(name string) bucket {
-	now := f.clock()
-	b, known := f.buckets[name]
-	if !known {
-		return bucket{tokens: f.burst, at: now}
+	if f.perMinute > 0 {
+		f.buckets.Take(name, f.perMinute, f.clock())
 	}
-	passed := max(0, now.Sub(b.at).Seconds())
-	return bucket{tokens: min(f.burst, b.tokens+passed*f.burst/60), at: now}
 }
 
 // locks are mutexes by name that exist while somebody holds or awaits one.

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/certconnector/certconnector/internal/pace"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -33,7 +35,8 @@ type Account struct {
 type Passwords struct {
 	key      [sha256.Size]byte // of the digests: what lies in memory is of no use elsewhere
 	accounts []account
-	failures *failures
+	clock    func() time.Time
+	failures *pace.Buckets[netip.Prefix] // by source
 }
 
 type account struct {
@@ -48,7 +51,7 @@ func NewPasswords(accounts []Account, clock func() time.Time) (*Passwords, error
 	if clock == nil {
 		clock = time.Now
 	}
-	p := &Passwords{failures: newFailures(clock)}
+	p := &Passwords{clock: clock, failures: pace.New[netip.Prefix](maxSources)}
 	rand.Read(p.key[:])
 	var errs []error
 	for _, a := range accounts {
@@ -101,10 +104,11 @@ func (p *Passwords) Identify(r *http.Request) (string, error) {
 	if ok {
 		return found, nil
 	}
-	if wait, limited := p.failures.limited(source); limited {
+	from, now := pace.Source(source), p.clock()
+	if wait := p.failures.Wait(from, failuresPerMinute, now); wait > 0 {
 		return "", &Refusal{Rule: RuleLimited, Detail: "too many wrong passwords came from this address", RetryAfter: wait}
 	}
-	p.failures.count(source)
+	p.failures.Take(from, failuresPerMinute, now)
 	return "", &Refusal{Rule: RuleWrongCredentials, Detail: "name or password is wrong"}
 }
 

@@ -4,8 +4,9 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
-	"sync"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/pace"
 )
 
 // Limits keep strangers from using up the machine and the RA key. A zero
@@ -93,124 +94,55 @@ func peer(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// failures is a token bucket for each source that failed lately. Only
-// failures take tokens and only failures make an entry, so honest devices
-// cost no memory.
+// failures limits the messages of each source that could not be used. Only
+// failures take tokens and only failures make an entry, so honest devices cost
+// no memory.
 type failures struct {
-	perSecond float64
-	burst     float64
-	sources   int
+	perMinute int
+	openings  int // of all sources together
 	exempt    bool
 
-	mu      sync.Mutex
-	buckets map[netip.Prefix]bucket
-	opening bucket // of all sources
-	total   float64
-}
-
-type bucket struct {
-	tokens float64
-	at     time.Time
+	sources *pace.Buckets[netip.Prefix]
+	opening *pace.Buckets[struct{}]
 }
 
 func newFailures(l Limits) *failures {
 	if l.FailuresPerMinute < 0 {
 		return nil
 	}
-	burst := float64(l.FailuresPerMinute)
-	total := float64(max(l.OpeningsPerMinute, 1))
 	return &failures{
-		perSecond: burst / 60, burst: burst, sources: max(l.Sources, 1), exempt: l.ExemptLoopback,
-		buckets: map[netip.Prefix]bucket{}, opening: bucket{tokens: total, at: time.Now()}, total: total,
+		perMinute: l.FailuresPerMinute, openings: max(l.OpeningsPerMinute, 1), exempt: l.ExemptLoopback,
+		sources: pace.New[netip.Prefix](max(l.Sources, 1)), opening: pace.New[struct{}](0),
 	}
 }
 
-// key is what counts as one source: a host has a whole /64 to itself.
-func (f *failures) key(a netip.Addr) (netip.Prefix, bool) {
-	if f == nil || f.exempt && a.IsLoopback() {
-		return netip.Prefix{}, false
-	}
-	bits := a.BitLen()
-	if a.Is6() {
-		bits = 64
-	}
-	p, err := a.Prefix(bits)
-	return p, err == nil
-}
-
-// refill returns the bucket as it is now.
-func (b bucket) refill(now time.Time, perSecond, burst float64) bucket {
-	return bucket{tokens: min(burst, b.tokens+perSecond*now.Sub(b.at).Seconds()), at: now}
+// counts tells whether failures of a source are counted.
+func (f *failures) counts(a netip.Addr) bool {
+	return f != nil && a.IsValid() && !(f.exempt && a.IsLoopback())
 }
 
 // allows tells whether a source may try again.
 func (f *failures) allows(a netip.Addr) bool {
-	key, counted := f.key(a)
-	if !counted {
+	if !f.counts(a) {
 		return true
 	}
 	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b, failed := f.buckets[key]
+	tokens, failed := f.sources.Left(pace.Source(a), f.perMinute, now)
 	if !failed {
 		return true
 	}
-	if b = b.refill(now, f.perSecond, f.burst); b.tokens >= f.burst {
-		delete(f.buckets, key)
-		return true
-	}
-	if f.opening.refill(now, f.total/60, f.total).tokens < 1 {
-		return false
-	}
-	return b.tokens >= 1
+	return tokens >= 1 && f.opening.Wait(struct{}{}, f.openings, now) == 0
 }
 
 // count takes a token from a source; opening says that the RA key was asked
 // in vain.
 func (f *failures) count(a netip.Addr, opening bool) {
-	key, counted := f.key(a)
-	if !counted {
+	if !f.counts(a) {
 		return
 	}
 	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if opening {
-		o := f.opening.refill(now, f.total/60, f.total)
-		o.tokens = max(0, o.tokens-1)
-		f.opening = o
+		f.opening.Take(struct{}{}, f.openings, now)
 	}
-	b, known := f.buckets[key]
-	if !known {
-		f.makeRoom(now)
-		b = bucket{tokens: f.burst, at: now}
-	}
-	b = b.refill(now, f.perSecond, f.burst)
-	b.tokens = max(0, b.tokens-1)
-	f.buckets[key] = b
-}
-
-// makeRoom keeps the table bounded: of a few entries, picked as map iteration
-// pleases, the recovered ones go, or else the one that failed least.
-func (f *failures) makeRoom(now time.Time) {
-	if len(f.buckets) < f.sources {
-		return
-	}
-	var best netip.Prefix
-	most, looked := -1.0, 0
-	for key, b := range f.buckets {
-		b = b.refill(now, f.perSecond, f.burst)
-		if b.tokens >= f.burst {
-			delete(f.buckets, key)
-		} else if b.tokens > most {
-			best, most = key, b.tokens
-		}
-		if looked++; looked == 32 {
-			break
-		}
-	}
-	if len(f.buckets) >= f.sources {
-		delete(f.buckets, best)
-	}
+	f.sources.Take(pace.Source(a), f.perMinute, now)
 }
