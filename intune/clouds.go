@@ -18,13 +18,23 @@ const (
 // empty field takes the value of the configured Cloud. Authority, Graph and
 // Resource must belong to one cloud: a token of another one is refused.
 type Endpoints struct {
-	Authority         string // sign-in, ending in a slash: https://login.microsoftonline.com/
-	Graph             string // Microsoft Graph, ending in a slash: https://graph.microsoft.com/
-	GraphVersion      string // default 1.0; v1.0 in the path
-	Resource          string // the Intune API whose tokens are asked for: https://api.manage.microsoft.com/
-	DiscoveryAppID    string // the application whose service endpoints Graph lists
-	SCEPVersion       string // api-version header of the SCEP actions, default 2018-02-20
-	RevocationVersion string // api-version header of the revocation actions, default 5019-05-05
+	Authority      string // sign-in, ending in a slash: https://login.microsoftonline.com/
+	Graph          string // Microsoft Graph, ending in a slash: https://graph.microsoft.com/
+	GraphVersion   string // default 1.0; v1.0 in the path
+	Resource       string // the Intune API whose tokens are asked for: https://api.manage.microsoft.com/
+	DiscoveryAppID string // the application whose service endpoints Graph lists
+	SCEPVersion    string // api-version header of the SCEP actions, default 2018-02-20
+
+	// The revocation actions. Microsoft has announced that the download will
+	// be replaced, so that each part of its address can be configured.
+	RevocationService string // name in the list of services, default PkiConnectorFEService
+	RevocationVersion string // api-version header, default 5019-05-05
+	DownloadAction    string // path below the service, default CertificateAuthorityRequests/downloadRevocationRequests
+	UploadAction      string // path below the service, default CertificateAuthorityRequests/uploadRevocationResults
+
+	// PFXVersion is the version of Microsoft Graph in the path of
+	// userPfxCertificates, which v1.0 does not have; default beta.
+	PFXVersion string
 
 	// ServiceHosts lists the hosts that may be sent an Intune token: a name
 	// with a leading dot stands for every host below it, any other name for
@@ -38,6 +48,10 @@ const (
 	defaultDiscoveryAppID    = "0000000a-0000-0000-c000-000000000000"
 	defaultSCEPVersion       = "2018-02-20"
 	defaultRevocationVersion = "5019-05-05"
+	defaultRevocationService = "PkiConnectorFEService"
+	defaultDownloadAction    = "CertificateAuthorityRequests/downloadRevocationRequests"
+	defaultUploadAction      = "CertificateAuthorityRequests/uploadRevocationResults"
+	defaultPFXVersion        = "beta"
 )
 
 // clouds has the addresses of each national cloud. China's Intune resource is
@@ -97,6 +111,10 @@ func (e Endpoints) complete(cloud Cloud) (Endpoints, error) {
 	fill(&e.DiscoveryAppID, defaultDiscoveryAppID)
 	fill(&e.SCEPVersion, defaultSCEPVersion)
 	fill(&e.RevocationVersion, defaultRevocationVersion)
+	fill(&e.RevocationService, defaultRevocationService)
+	fill(&e.DownloadAction, defaultDownloadAction)
+	fill(&e.UploadAction, defaultUploadAction)
+	fill(&e.PFXVersion, defaultPFXVersion)
 	if len(e.ServiceHosts) == 0 {
 		e.ServiceHosts = base.ServiceHosts
 	}

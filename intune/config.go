@@ -28,6 +28,8 @@ type Config struct {
 	Cloud     Cloud     // default Public
 	Endpoints Endpoints // overrides single addresses of the cloud
 
+	RevocationCodes CodeStyle // how results of revocations spell their codes, default CodeNames
+
 	Proxy   Proxy                                                                // zero: what the environment says (HTTPS_PROXY, NO_PROXY)
 	RootCAs *x509.CertPool                                                       // verifies the cloud's TLS certificates; nil: the system's roots. To add one to those, start from x509.SystemCertPool
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // nil: a net.Dialer
@@ -73,12 +75,14 @@ type Proxy struct {
 
 // Timeouts are limits for single calls, and for all attempts of one call.
 type Timeouts struct {
-	Token     time.Duration // one token request, default 15 s
-	Discovery time.Duration // one discovery request, default 15 s
-	Validate  time.Duration // one validation request, default 30 s
-	Notify    time.Duration // one notification, default 30 s
-	Renewal   time.Duration // renewing a token or service list that still serves, default 5 s: a call waits for it
-	Total     time.Duration // all attempts of one service call, default 45 s
+	Token      time.Duration // one token request, default 15 s
+	Discovery  time.Duration // one discovery request, default 15 s
+	Validate   time.Duration // one validation request, default 30 s
+	Notify     time.Duration // one notification, default 30 s
+	Revocation time.Duration // one download of revocation requests or upload of results, default 60 s
+	Graph      time.Duration // one call of Graph about keys, users or PFX certificates, default 30 s
+	Renewal    time.Duration // renewing a token or service list that still serves, default 5 s: a call waits for it
+	Total      time.Duration // all attempts of one service call, default 45 s
 }
 
 func (t Timeouts) complete() Timeouts {
@@ -91,6 +95,8 @@ func (t Timeouts) complete() Timeouts {
 	fill(&t.Discovery, 15*time.Second)
 	fill(&t.Validate, 30*time.Second)
 	fill(&t.Notify, 30*time.Second)
+	fill(&t.Revocation, 60*time.Second)
+	fill(&t.Graph, 30*time.Second)
 	fill(&t.Renewal, 5*time.Second)
 	fill(&t.Total, 45*time.Second)
 	return t
@@ -120,7 +126,10 @@ func (c Config) complete() (Config, error) {
 	} else {
 		errs = append(errs, c.Endpoints.check())
 	}
-	errs = append(errs, c.Credential.check(), c.Proxy.check())
+	if c.RevocationCodes == "" {
+		c.RevocationCodes = CodeNames
+	}
+	errs = append(errs, c.RevocationCodes.check(), c.Credential.check(), c.Proxy.check())
 
 	c.Timeouts = c.Timeouts.complete()
 	if c.Backoff == (retry.Schedule{}) {
@@ -172,6 +181,17 @@ func (e *Endpoints) check() error {
 	}
 	if len(e.ServiceHosts) == 0 {
 		errs = append(errs, errors.New("the list of service hosts is empty: name the hosts that may be sent a token"))
+	}
+	for _, a := range []struct{ name, path string }{{"download action", e.DownloadAction}, {"upload action", e.UploadAction}} {
+		for segment := range strings.SplitSeq(a.path, "/") {
+			if !plainName(segment) {
+				errs = append(errs, fmt.Errorf("the %s %q is not a path such as %s", a.name, a.path, defaultDownloadAction))
+				break
+			}
+		}
+	}
+	if !plainName(e.PFXVersion) {
+		errs = append(errs, fmt.Errorf("version %q of Graph for PFX certificates is malformed: give beta or v1.0", e.PFXVersion))
 	}
 	if !plainName(e.DiscoveryAppID) {
 		errs = append(errs, fmt.Errorf("discovery application ID %q is malformed", e.DiscoveryAppID))

@@ -224,7 +224,7 @@ func (l *locator) add(d *directory, s serviceEntry) {
 	base, host, ok := checkBase(s.URI, l.client.config.Endpoints.ServiceHosts)
 	switch {
 	case !ok:
-		if key == strings.ToLower(serviceSCEP) {
+		if key == strings.ToLower(serviceSCEP) || key == strings.ToLower(l.client.config.Endpoints.RevocationService) {
 			l.client.log.Warn("service address is not allowed", zap.String("service", clean(s.name())), zap.String("host", clean(host)))
 		}
 		d.refused[key] = append(d.refused[key], clean(host))

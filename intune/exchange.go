@@ -2,6 +2,7 @@ package intune
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,7 +108,9 @@ type post struct {
 	transaction string
 	body        []byte
 	secrets     []string
+	limit       int64         // bytes of the answer, 0: maxAnswer
 	timeout     time.Duration // of one attempt
+	total       time.Duration // of all attempts, 0: Timeouts.Total
 	attempts    int           // in all, for trouble that passes
 	on500       int           // how often a 500 may be answered with another attempt
 }
@@ -116,7 +119,7 @@ type post struct {
 // help: passing trouble by its schedule; an unknown token, a wrong address
 // once each, with a new token or address.
 func (c *Client) post(ctx context.Context, p post) ([]byte, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeouts.Total)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.total, c.config.Timeouts.Total))
 	defer cancel()
 	var renewed, moved bool
 	for attempt := 1; ; {
@@ -191,7 +194,7 @@ func (c *Client) postOnce(ctx context.Context, p post, base string, tok *token) 
 	// Microsoft's Java library sends the provider under this name.
 	req.Header["UserAgent"] = []string{c.config.Provider}
 	return c.exchange(req, exchange{
-		call: p.call, token: tok, limit: maxAnswer, transaction: p.transaction, secrets: p.secrets,
+		call: p.call, token: tok, limit: cmp.Or(p.limit, maxAnswer), transaction: p.transaction, secrets: p.secrets,
 	})
 }
 
