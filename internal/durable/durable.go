@@ -1,0 +1,82 @@
+// Package durable writes small files that survive a power failure whole or not
+// at all: the content is on disk before the name is, and the name before the
+// call returns. It says nothing about two writers of one file.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// WriteFile replaces a file, or makes it. Whoever reads sees the old content
+// or the new one.
+func WriteFile(path string, content []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", path, err)
+	}
+	_, err = f.Write(content)
+	if err == nil && runtime.GOOS != "windows" {
+		err = f.Chmod(mode)
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", path, errors.Join(err, os.Remove(f.Name())))
+	}
+	return SyncFolder(filepath.Dir(path))
+}
+
+// Rename moves a file or folder within one file system.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	err := SyncFolder(filepath.Dir(to))
+	if filepath.Dir(from) != filepath.Dir(to) {
+		err = errors.Join(err, SyncFolder(filepath.Dir(from)))
+	}
+	return err
+}
+
+// Remove removes a file; one that is not there is fine.
+func Remove(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return SyncFolder(filepath.Dir(path))
+}
+
+// MakeFolder makes a folder for the owner only, with its parents. One that is
+// there is fine.
+func MakeFolder(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	return SyncFolder(filepath.Dir(path))
+}
+
+// SyncFolder makes new names in a folder durable. Windows has no such call and
+// needs none.
+func SyncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("syncing a folder: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
