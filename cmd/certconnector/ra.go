@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent"
-	"github.com/certconnector/certconnector/installer/raenroll"
+	"github.com/certconnector/certconnector/agent/identity/ownenroll"
 )
 
 // raFlags are the flags of "ra enroll".
@@ -43,7 +43,8 @@ func (p *program) raEnrollCommand() *cobra.Command {
 		Short: "Enrol or renew an endpoint's RA certificates at its CA",
 		Long: `Makes new keys, has the endpoint's CA sign certificates for them, checks these,
 and puts both pairs in the places that the configuration names; the old files
-stay beside them with the suffix .old. Restart the service afterwards.
+stay beside them with the suffix .old. A running service takes the new ones
+within a minute and goes on opening what was encrypted for the old ones.
 
 A CA whose template wants approval parks the requests: approve them there and
 run the command again. Until both certificates are there nothing is replaced.
@@ -94,7 +95,7 @@ func (p *program) raEnroll(ctx context.Context, f raFlags) (err error) {
 	if f.organization != "" {
 		subject.Organization = []string{f.organization}
 	}
-	result, err := raenroll.Run(ctx, raenroll.Config{CA: bridge, Chain: chain, Subject: subject, Roles: roles(e, f), KeyBits: f.keyBits})
+	result, err := ownenroll.Run(ctx, ownenroll.Config{CA: bridge, Chain: chain, Subject: subject, Roles: roles(e, f), KeyBits: f.keyBits})
 	if err != nil {
 		return err
 	}
@@ -102,20 +103,20 @@ func (p *program) raEnroll(ctx context.Context, f raFlags) (err error) {
 }
 
 // roles are the certificates that the endpoint's shape has.
-func roles(e agent.Endpoint, f raFlags) []raenroll.Role {
-	role := func(name string, files agent.KeyPair, template string, usage x509.KeyUsage) raenroll.Role {
-		return raenroll.Role{Name: name, Certificate: files.Certificate, Key: files.Key, Template: template, KeyUsage: usage}
+func roles(e agent.Endpoint, f raFlags) []ownenroll.Role {
+	role := func(name string, files agent.KeyPair, template string, usage x509.KeyUsage) ownenroll.Role {
+		return ownenroll.Role{Name: name, Certificate: files.Certificate, Key: files.Key, Template: template, KeyUsage: usage}
 	}
 	if e.RA.Shape == agent.ShapeCombined {
-		return []raenroll.Role{role("combined", e.RA.Signing, f.signing, x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment)}
+		return []ownenroll.Role{role("combined", e.RA.Signing, f.signing, x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment)}
 	}
-	return []raenroll.Role{
+	return []ownenroll.Role{
 		role("signing", e.RA.Signing, f.signing, x509.KeyUsageDigitalSignature),
 		role("encryption", e.RA.Encryption, cmp.Or(f.encryption, f.signing), x509.KeyUsageKeyEncipherment),
 	}
 }
 
-func (p *program) raResult(result raenroll.Result) error {
+func (p *program) raResult(result ownenroll.Result) error {
 	if p.json {
 		if err := p.writeJSON(result); err != nil {
 			return err
@@ -128,7 +129,7 @@ func (p *program) raResult(result raenroll.Result) error {
 			p.printf("%s: request %s waits for approval at the CA; approve it there and run this command again\n", w.Role, show(w.RequestID))
 		}
 		if len(result.Installed) > 0 {
-			p.printf("restart the service\n")
+			p.printf("a running service takes them within a minute\n")
 		}
 	}
 	if len(result.Parked) > 0 {

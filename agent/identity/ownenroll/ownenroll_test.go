@@ -1,4 +1,4 @@
-package raenroll_test
+package ownenroll_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/embedded"
-	"github.com/certconnector/certconnector/installer/raenroll"
+	"github.com/certconnector/certconnector/agent/identity/ownenroll"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -21,7 +21,7 @@ import (
 type world struct {
 	t      *testing.T
 	issuer *embedded.CA
-	cfg    raenroll.Config
+	cfg    ownenroll.Config
 	dir    string
 }
 
@@ -51,21 +51,21 @@ func newWorld(t *testing.T, template string) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, issuer: issuer, dir: t.TempDir()}
-	role := func(name string, usage x509.KeyUsage) raenroll.Role {
-		return raenroll.Role{Name: name, Certificate: w.path(name + ".crt.pem"), Key: w.path(name + ".key.pem"), Template: template, KeyUsage: usage}
+	role := func(name string, usage x509.KeyUsage) ownenroll.Role {
+		return ownenroll.Role{Name: name, Certificate: w.path(name + ".crt.pem"), Key: w.path(name + ".key.pem"), Template: template, KeyUsage: usage}
 	}
-	w.cfg = raenroll.Config{
+	w.cfg = ownenroll.Config{
 		CA: issuer, Chain: chain, Subject: pkix.Name{CommonName: "scep.corp.example"},
-		Roles: []raenroll.Role{role("signing", x509.KeyUsageDigitalSignature), role("encryption", x509.KeyUsageKeyEncipherment)},
+		Roles: []ownenroll.Role{role("signing", x509.KeyUsageDigitalSignature), role("encryption", x509.KeyUsageKeyEncipherment)},
 	}
 	return w
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
-func (w *world) run() raenroll.Result {
+func (w *world) run() ownenroll.Result {
 	w.t.Helper()
-	result, err := raenroll.Run(w.t.Context(), w.cfg)
+	result, err := ownenroll.Run(w.t.Context(), w.cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestDenialBeginsAnew(t *testing.T) {
 	if err := w.issuer.Deny(t.Context(), r.Parked[0].RequestID, "not ours"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := raenroll.Run(t.Context(), w.cfg)
+	_, err := ownenroll.Run(t.Context(), w.cfg)
 	var denied *ca.Denied
 	if !errors.As(err, &denied) {
 		t.Fatalf("got %v", err)
@@ -199,7 +199,7 @@ func (c cutOff) Issue(context.Context, ca.Request) (*ca.Issued, error) { return 
 func TestCertificateOfAnotherCAIsRefused(t *testing.T) {
 	w, other := newWorld(t, "ra"), newWorld(t, "ra")
 	w.cfg.Chain = other.cfg.Chain
-	if _, err := raenroll.Run(t.Context(), w.cfg); err == nil {
+	if _, err := ownenroll.Run(t.Context(), w.cfg); err == nil {
 		t.Error("installed")
 	}
 	if _, err := os.Stat(w.path("signing.crt.pem")); err == nil {
