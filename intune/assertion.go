@@ -39,28 +39,38 @@ type assertionClaims struct {
 // a salt as long as the digest (RFC 7518, section 3.5).
 func (c Certificate) sign(audience, clientID string, now time.Time) (string, error) {
 	thumbprint := sha256.Sum256(c.Certificate.Raw)
-	header, err := json.Marshal(assertionHeader{
-		Type: "JWT", Algorithm: "PS256",
-		Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint[:]),
-	})
-	if err != nil {
-		return "", err
-	}
-	claims, err := json.Marshal(assertionClaims{
-		Audience: audience, Issuer: clientID, Subject: clientID, ID: newGUID(),
-		NotBefore: now.Add(-assertionSkew).Unix(),
-		IssuedAt:  now.Add(-assertionSkew).Unix(),
-		Expires:   now.Add(assertionLife).Unix(),
-	})
-	if err != nil {
-		return "", err
-	}
-	signed := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
-	digest := sha256.Sum256([]byte(signed))
-	signature, err := c.Signer.Sign(rand.Reader, digest[:],
-		&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
+	text, err := signJWT(c.Signer, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256},
+		assertionHeader{
+			Type: "JWT", Algorithm: "PS256",
+			Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint[:]),
+		},
+		assertionClaims{
+			Audience: audience, Issuer: clientID, Subject: clientID, ID: newGUID(),
+			NotBefore: now.Add(-assertionSkew).Unix(),
+			IssuedAt:  now.Add(-assertionSkew).Unix(),
+			Expires:   now.Add(assertionLife).Unix(),
+		})
 	if err != nil {
 		return "", fmt.Errorf("signing in with certificate %X: %w", c.Certificate.SerialNumber, err)
+	}
+	return text, nil
+}
+
+// signJWT makes a JWT over SHA-256 (RFC 7515, section 3.1).
+func signJWT(key crypto.Signer, opts crypto.SignerOpts, header, claims any) (string, error) {
+	h, err := json.Marshal(header)
+	if err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	signed := base64.RawURLEncoding.EncodeToString(h) + "." + base64.RawURLEncoding.EncodeToString(b)
+	digest := sha256.Sum256([]byte(signed))
+	signature, err := key.Sign(rand.Reader, digest[:], opts)
+	if err != nil {
+		return "", err
 	}
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }

@@ -152,11 +152,13 @@ func networkError(call, host string, err error) error {
 }
 
 // retryAfter reads a Retry-After header: seconds, or a date. The Date header
-// beside it keeps a wrong clock out of the difference.
+// beside it keeps a wrong clock out of the difference. Parts of Graph send
+// milliseconds in a header of their own instead.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if v == "" {
-		return 0
+		n, _ := strconv.ParseUint(strings.TrimSpace(h.Get("x-ms-retry-after-ms")), 10, 31) // 0 when there is none
+		return min(time.Duration(n)*time.Millisecond, maxAfter)
 	}
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
 		return min(time.Duration(n)*time.Second, maxAfter)

@@ -50,6 +50,7 @@ type HTTPError struct {
 	Code       string // error.code of the body, "" when there is none
 	Message    string // error.message of the body, shortened
 	ActivityID string // the client-request-id of the call, what Microsoft's support asks for
+	RequestID  string // the request-id of the answer, "" when there is none
 	After      time.Duration
 }
 
@@ -59,7 +60,11 @@ func (e *HTTPError) Error() string {
 	if e.Code != "" {
 		s += " " + e.Code
 	}
-	return withHint(s+" (activity "+e.ActivityID+")", e.Message, e.Hint())
+	ids := "activity " + e.ActivityID
+	if e.RequestID != "" {
+		ids += ", request " + e.RequestID
+	}
+	return withHint(s+" ("+ids+")", e.Message, e.Hint())
 }
 
 // RetryAfter is how long the service asked to be left alone, 0 when it did
@@ -70,6 +75,9 @@ func (e *HTTPError) RetryAfter() time.Duration { return e.After }
 func (e *HTTPError) Hint() string {
 	if e.Call == callDiscovery {
 		return discoveryHints[e.Status]
+	}
+	if permission, ok := graphPermissions[e.Call]; ok {
+		return graphHint(e.Call, permission, e.Status)
 	}
 	return serviceHints[e.Status]
 }

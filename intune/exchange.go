@@ -52,7 +52,7 @@ func (c *Client) exchange(req *http.Request, x exchange) ([]byte, string, error)
 	}
 	e := &HTTPError{
 		Call: x.call, Host: req.URL.Host, Status: resp.StatusCode, ActivityID: activity,
-		After: retryAfter(resp.Header, c.config.Clock()),
+		RequestID: clean(resp.Header.Get("request-id")), After: retryAfter(resp.Header, c.config.Clock()),
 	}
 	e.Code, e.Message = parseErrorBody(body)
 	secrets := append(append(c.secrets(), x.token.value), x.secrets...)
