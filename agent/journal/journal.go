@@ -30,6 +30,7 @@ type Journal interface {
 	Entries
 	Work
 	Debts
+	Jobs
 	io.Closer
 }
 
@@ -249,6 +250,7 @@ type Step struct {
 type Query struct {
 	States   []State // empty: all
 	Endpoint string
+	Tenant   string
 	Before   int64 // entries with smaller IDs only; 0: from the newest
 	Limit    int   // 0: 100
 }

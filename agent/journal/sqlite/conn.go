@@ -118,6 +118,14 @@ func (c *conn) freshToken() int64 {
 	return c.token
 }
 
+// nextToken is the token of a claim to a row that has another one. Since none
+// is given twice, a claim that was rolled back never fits the one that came
+// after it.
+func (c *conn) nextToken(last int64) int64 {
+	c.token = max(c.token, last) + 1
+	return c.token
+}
+
 // inTransaction reports whether a transaction is open.
 func (c *conn) inTransaction() bool { return sqlite3.Xsqlite3_get_autocommit(c.tls, c.db) == 0 }
 

@@ -31,6 +31,14 @@ func serialKey(ca string, serial []byte) int64 {
 	return key(append(field(make([]byte, 0, 128), ca), serial...))
 }
 
+func jobKey(source, context string) int64 {
+	return key(append(field(make([]byte, 0, 256), source), context...))
+}
+
+func importedKey(ca, serial string) int64 {
+	return key(append(field(make([]byte, 0, 128), ca), serial...))
+}
+
 // field appends a text so that no other pair of texts gives the same bytes.
 func field(buf []byte, s string) []byte {
 	return append(binary.AppendUvarint(buf, uint64(len(s))), s...)

@@ -122,7 +122,7 @@ func TestUpgrade(t *testing.T) {
 	path := newJournalFile(t)
 	c := mustConn(t, path)
 	drop := []string{`PRAGMA user_version = 1`, `DROP INDEX entries_serial`}
-	for _, table := range []string{"challenges", "outstanding", "grants", "verdicts", "openings"} {
+	for _, table := range []string{"challenges", "outstanding", "grants", "verdicts", "openings", "sources", "jobs", "imported"} {
 		drop = append(drop, `DROP TABLE `+table)
 	}
 	in := request("a", false)

@@ -54,6 +54,11 @@ func (j *Journal) listRange(ctx context.Context, states []journal.State) (oldest
 	if len(states) > 0 && !slices.ContainsFunc(states, journal.State.Final) {
 		id = rangeOfOpenEntries
 	}
+	return j.idsBetween(ctx, id)
+}
+
+// idsBetween asks a statement for the lowest and the highest ID.
+func (j *Journal) idsBetween(ctx context.Context, id statement) (oldest, newest int64, err error) {
 	var from, to int64
 	err = j.do(ctx, lazy, func(c *conn) (bool, error) {
 		s, err := c.use(id)
@@ -79,6 +84,9 @@ func listBetween(c *conn, q *journal.Query, from, to int64, limit int) ([]journa
 	if q.Endpoint != "" {
 		sql += ` AND e.endpoint = ?`
 	}
+	if q.Tenant != "" {
+		sql += ` AND e.tenant = ?`
+	}
 	if len(q.States) > 0 {
 		sql += ` AND e.state IN (?` + strings.Repeat(`, ?`, len(q.States)-1) + `)`
 	}
@@ -91,6 +99,9 @@ func listBetween(c *conn, q *journal.Query, from, to int64, limit int) ([]journa
 	s.int(from).int(to)
 	if q.Endpoint != "" {
 		s.text(q.Endpoint)
+	}
+	if q.Tenant != "" {
+		s.text(q.Tenant)
 	}
 	for _, state := range q.States {
 		s.int(int64(state))

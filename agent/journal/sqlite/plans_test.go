@@ -20,6 +20,10 @@ func TestNoStatementReadsEverything(t *testing.T) {
 		// Partial indexes of what is open, and debts, which are few.
 		rangeOfOpenEntries: "SCAN entries USING COVERING INDEX entries_due",
 		releaseDebts:       "SCAN debts",
+		rangeOfPendingJobs: "SCAN jobs USING COVERING INDEX jobs_pending",
+		// Sources of jobs are as few as tenants.
+		allSources:      "SCAN sources USING INDEX sqlite_autoindex_sources_1",
+		workableSources: "SCAN sources",
 		// In the order of urgency, up to the limit.
 		readyDebts: "SCAN debts USING INDEX debts_ready",
 	}

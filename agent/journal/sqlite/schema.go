@@ -174,7 +174,7 @@ var migrations = [][]string{{
 }, {
 	// Which endpoint a certificate came from: see Journal.Issued.
 	`CREATE INDEX entries_serial ON entries (serial) WHERE serial <> ''`,
-}}
+}, jobsSchema}
 
 // migrate brings the file to the newest version, one transaction a version.
 func migrate(c *conn, path string) error {

@@ -245,7 +245,7 @@ func prepareJournal(c *conn, path string, o Options) error {
 // release makes everything that is held due: its holders are gone, and their
 // tokens with them.
 func release(c *conn, now time.Time) error {
-	for _, id := range []statement{releaseEntries, releaseDebts} {
+	for _, id := range []statement{releaseEntries, releaseDebts, releaseJobs} {
 		s, err := c.use(id)
 		if err != nil {
 			return err

@@ -69,7 +69,7 @@ const (
 	markWitnessed
 	lastRestore
 	sweepOpenings
-	lastStatement
+	firstOfJobs
 )
 
 // entryColumns are read by scanEntry, in this order.
@@ -83,7 +83,7 @@ const debtColumns = `d.id, d.kind, d.attempts, d.since, d.token`
 
 const certificateColumns = `serial, der, csr_digest, issued_at, not_after, revoked_at, reason`
 
-var statements = [lastStatement]string{
+var statements = with([lastStatement]string{
 	beginTransaction:    `BEGIN IMMEDIATE`,
 	commitTransaction:   `COMMIT`,
 	rollbackTransaction: `ROLLBACK`,
@@ -189,4 +189,4 @@ var statements = [lastStatement]string{
 	markWitnessed: `UPDATE openings SET witnessed = 1 WHERE id = ?`,
 	lastRestore:   `SELECT coalesce(max(at), 0) FROM openings WHERE restored = 1`,
 	sweepOpenings: `DELETE FROM openings WHERE id < ? AND restored = 0`,
-}
+}, statementsOfJobs)
