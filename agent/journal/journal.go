@@ -76,12 +76,19 @@ type Work interface {
 	ClaimEntry(ctx context.Context, id int64, now time.Time, lease time.Duration) (Claimed, error)
 }
 
-// Debts are reports and revocations that are owed until they are taken.
+// Debts are reports and revocations that are owed until they are taken. They
+// stand in lanes, one for each kind and neighbour, so that a neighbour that
+// does not answer holds up nobody else's.
 type Debts interface {
-	// ClaimDebts takes up to limit debts that are due, the most urgent first
-	// (success notifications, newest first, then the rest, oldest first), and
-	// keeps them from others until now+lease.
-	ClaimDebts(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]Debt, error)
+	// DebtLanes lists the lanes that have something to claim. It looks for
+	// debts whose time has come, a bounded number of them a call, those that
+	// became due last first.
+	DebtLanes(ctx context.Context, now time.Time) ([]Lane, error)
+
+	// ClaimDebts takes debts of one lane that an earlier DebtLanes found due,
+	// the most urgent first (success notifications newest first, the other
+	// kinds oldest first), and keeps them from others until the lease ends.
+	ClaimDebts(ctx context.Context, c DebtClaim) ([]Debt, error)
 
 	// ClaimDebtsOf takes an entry's debts of one kind at once, held or not due
 	// as they may be, unless another claim holds them: the inline attempt.
@@ -95,7 +102,21 @@ type Debts interface {
 
 	// PostponeDebt records a failed attempt and when to try next. The first
 	// failed success notification turns an issued entry into a withheld one.
+	// It may reach the disk with the next durable write: a process that is
+	// killed before forgets an attempt, and nothing else.
 	PostponeDebt(ctx context.Context, d Debt, nextAt time.Time, why string) (Entry, error)
+
+	// GiveUpDebts ends debts that nobody waits for any more, many in one
+	// transaction, and returns them with their entries as they are then.
+	GiveUpDebts(ctx context.Context, g GiveUp) ([]Debt, error)
+
+	// DebtStats counts what is owed, by kind, in the order of kinds; a kind of
+	// which nothing is owed is left out.
+	DebtStats(ctx context.Context) ([]DebtStat, error)
+
+	// OwedDebts lists debts, newest first, those with IDs below before (0:
+	// from the newest), without claiming them.
+	OwedDebts(ctx context.Context, before int64, limit int) ([]Debt, error)
 }
 
 // Intent is a request that may become a certificate.
@@ -275,14 +296,57 @@ func (k DebtKind) String() string {
 	return debtNames[k]
 }
 
-// Debt is something owed for an entry, claimed by the caller.
+// Lane is where the debts of one kind to one neighbour stand in line.
+type Lane struct {
+	Kind      DebtKind
+	Neighbour string // endpoint of a notification, CA of a revocation
+}
+
+// DebtClaim says what to take from a lane.
+type DebtClaim struct {
+	Lane
+	Since time.Time // success notifications owed since then only; zero: all
+	Now   time.Time
+	Lease time.Duration
+	Limit int
+}
+
+// GiveUp says which debts nobody waits for: success notifications of entries
+// whose GiveUp has come, which abandons the entries and owes revocations, and
+// failure notifications owed since before FailuresBefore. Revocations are
+// never given up. What a live claim holds is left to its holder.
+type GiveUp struct {
+	Now            time.Time
+	FailuresBefore time.Time
+	Limit          int
+	Failure        Failure // why, of abandoned entries
+}
+
+// DebtStat is how much of one kind is owed.
+type DebtStat struct {
+	Kind   DebtKind
+	N      int
+	Oldest time.Time // since when the oldest of them is owed
+}
+
+// Debt is something owed for an entry. Whoever claimed it may settle or
+// postpone it.
 type Debt struct {
 	ID       int64
 	Kind     DebtKind
 	Entry    Entry
 	Attempts int
 	Since    time.Time
-	Token    int64 // changes with every claim
+	Token    int64  // changes with every claim
+	Why      string // of the last failed attempt
+}
+
+// Lane returns where the debt stands in line.
+func (d *Debt) Lane() Lane {
+	if d.Kind == OweRevocation {
+		return Lane{d.Kind, d.Entry.CA}
+	}
+	return Lane{d.Kind, d.Entry.Endpoint}
 }
 
 // Settlement is how a debt ended.
@@ -290,6 +354,11 @@ type Settlement struct {
 	Outcome DebtOutcome
 	Now     time.Time
 	Failure *Failure // of a success notification that was refused or given up
+
+	// Lazy says that it may reach the disk with the next durable write, for
+	// what may be told again after a kill. A success notification never is lazy:
+	// the certificate leaves on its word.
+	Lazy bool
 }
 
 // DebtOutcome says how a debt ended.

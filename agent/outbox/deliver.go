@@ -11,26 +11,34 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/admission"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
 // ending is how one attempt ended: with an outcome, or to be tried later.
 type ending struct {
-	outcome   journal.DebtOutcome
-	failure   *journal.Failure // of a success notification that was not taken
-	later     error            // why to try again
-	notBefore time.Duration    // the neighbour's Retry-After
+	outcome    journal.DebtOutcome
+	failure    *journal.Failure // of a success notification that was not taken
+	later      error            // why to try again
+	asked      bool             // the neighbour was asked: the ending tells something about it
+	retryAfter time.Duration    // how long it wants to be left alone
 }
 
 // tryLater reads how long the neighbour wants to be left alone.
 func tryLater(err error) ending {
-	end := ending{later: err}
+	end := ending{asked: true, later: err}
 	var asks interface{ RetryAfter() time.Duration }
 	if errors.As(err, &asks) {
-		end.notBefore = asks.RetryAfter()
+		end.retryAfter = asks.RetryAfter()
 	}
 	return end
+}
+
+// withheldTooLong is why certificates are abandoned.
+var withheldTooLong = journal.Failure{
+	Rule: "withheld_too_long", FailInfo: int(policymodule.BadRequest), HResult: ca.HResultFail,
+	Text: "the notification was not accepted within withhold_for",
 }
 
 // tellSuccess tells the module that a certificate was issued. Until that is
@@ -38,10 +46,8 @@ func tryLater(err error) ending {
 func (o *Outbox) tellSuccess(ctx context.Context, d journal.Debt) ending {
 	e := d.Entry
 	if !o.now().Before(e.GiveUp) {
-		return ending{outcome: journal.GivenUp, failure: &journal.Failure{
-			Rule: "withheld_too_long", FailInfo: int(policymodule.BadRequest), HResult: ca.HResultFail,
-			Text: "the notification was not accepted within withhold_for",
-		}}
+		why := withheldTooLong
+		return ending{outcome: journal.GivenUp, failure: &why}
 	}
 	outcome, err := o.outcome(e)
 	if err != nil {
@@ -54,11 +60,11 @@ func (o *Outbox) tellSuccess(ctx context.Context, d journal.Debt) ending {
 	failpoint.Hit("enroll.6.told")
 	switch {
 	case err == nil:
-		return ending{outcome: journal.Taken}
+		return ending{asked: true, outcome: journal.Taken}
 	case errors.Is(err, policymodule.ErrNotifyRefused):
 		o.Log.Error("the cloud refused a success notification for good; the certificate is revoked",
 			zap.Int64("entry", e.ID), zap.String("endpoint", e.Endpoint), zap.String("serial", e.Serial), zap.Error(err))
-		return ending{outcome: journal.RefusedForGood, failure: &journal.Failure{
+		return ending{asked: true, outcome: journal.RefusedForGood, failure: &journal.Failure{
 			Rule: "notify_refused", FailInfo: int(policymodule.BadRequest), HResult: ca.HResultFail,
 			Text: "the success notification was refused",
 		}}
@@ -82,10 +88,10 @@ func (o *Outbox) tellFailure(ctx context.Context, d journal.Debt) ending {
 	err = o.notify(ctx, outcome)
 	switch {
 	case err == nil:
-		return ending{outcome: journal.Taken}
+		return ending{asked: true, outcome: journal.Taken}
 	case errors.Is(err, policymodule.ErrNotifyRefused):
 		o.Log.Warn("a failure notification was refused", zap.Int64("entry", d.Entry.ID), zap.Error(err))
-		return ending{outcome: journal.RefusedForGood}
+		return ending{asked: true, outcome: journal.RefusedForGood}
 	}
 	return tryLater(err)
 }
@@ -111,19 +117,19 @@ func (o *Outbox) notify(ctx context.Context, outcome policymodule.Outcome) error
 func (o *Outbox) revoke(ctx context.Context, d journal.Debt) ending {
 	revoker, ok := ca.Ability[ca.Revoker](o.CAs[d.Entry.CA])
 	if !ok {
-		return ending{later: fmt.Errorf("CA %q is not configured or cannot revoke: revoke serial %s there by hand", d.Entry.CA, d.Entry.Serial), notBefore: time.Hour}
+		return ending{later: fmt.Errorf("CA %q is not configured or cannot revoke: revoke serial %s there by hand", d.Entry.CA, d.Entry.Serial), asked: true, retryAfter: mostRetryAfter}
 	}
 	cert, err := x509.ParseCertificate(d.Entry.Certificate)
 	if err != nil {
 		return ending{later: fmt.Errorf("reading the recorded certificate: %w", err)}
 	}
-	switch err := revoker.Revoke(ctx, cert.SerialNumber, ca.CessationOfOperation); {
+	switch err := revoker.Revoke(admission.Background(ctx), cert.SerialNumber, ca.CessationOfOperation); {
 	case err == nil:
-		return ending{outcome: journal.Taken}
+		return ending{asked: true, outcome: journal.Taken}
 	case errors.Is(err, ca.ErrNotFound):
 		o.Log.Error("the CA does not know a certificate that it issued; look at its database",
 			zap.String("ca", d.Entry.CA), zap.String("serial", d.Entry.Serial))
-		return ending{outcome: journal.RefusedForGood}
+		return ending{asked: true, outcome: journal.RefusedForGood}
 	default:
 		return tryLater(fmt.Errorf("revoking at CA %q: %w", d.Entry.CA, err))
 	}

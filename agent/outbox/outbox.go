@@ -2,12 +2,20 @@
 // success and failure notifications to the policy module that vouched, and
 // revocations to the CA. What is owed stands in the journal; the outbox holds
 // nothing that a power failure could take.
+//
+// Each kind of debt to each neighbour is a lane with slots of its own: who does
+// not answer holds up nobody else. A neighbour that does not answer is left
+// alone for a while, and its debts stay where they are. Fresh certificates go
+// first; everything older is the backlog, whose pace is bounded so that the end
+// of an outage does not slow down enrolments.
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -37,14 +45,24 @@ type Config struct {
 	// Changed hears of entries that a delivery has moved.
 	Changed func(journal.Entry)
 
-	// Concurrency bounds deliveries at once; 0: 8.
+	// Concurrency bounds deliveries at once of one kind to one neighbour; 0: 16.
+	// Of success notifications a quarter is kept for fresh ones; of revocations
+	// only a quarter is made at once.
 	Concurrency int
+	// BacklogPerSecond bounds deliveries of what is not fresh, to all neighbours
+	// together; 0: 100.
+	BacklogPerSecond float64
+	// FreshFor is how long a success notification is fresh; 0: 1 min.
+	FreshFor time.Duration
 	// CallWithin bounds one delivery; 0: 60 s.
 	CallWithin time.Duration
 	// FailureLife is how long a failure notification is tried; 0: 24 h.
 	FailureLife time.Duration
-	// Retries are the delays between attempts; zero: 1 s doubling to 1 min.
+	// Retries are the delays between attempts at one debt, and the pauses of a
+	// neighbour that does not answer; zero: 1 s doubling to 1 min.
 	Retries retry.Schedule
+	// Random varies delays; it returns numbers from 0 to 1. nil: math/rand.
+	Random func() float64
 }
 
 // Outbox delivers debts. It is safe for concurrent use.
@@ -52,14 +70,17 @@ type Outbox struct {
 	Config
 	now  func() time.Time
 	wake chan struct{}
+
+	mu         sync.Mutex
+	neighbours map[journal.Lane]*neighbour
 }
 
 const (
-	defaultConcurrency = 8
-	defaultCallWithin  = 60 * time.Second
-	defaultFailureLife = 24 * time.Hour
-	lookEvery          = time.Second
-	lease              = 3 * time.Minute // longer than a delivery takes
+	defaultConcurrency      = 16
+	defaultBacklogPerSecond = 100
+	defaultFreshFor         = time.Minute
+	defaultCallWithin       = 60 * time.Second
+	defaultFailureLife      = 24 * time.Hour
 )
 
 // New returns an outbox that delivers nothing until Run is called or Tell asks.
@@ -67,19 +88,34 @@ func New(cfg Config) *Outbox {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	if cfg.Concurrency == 0 {
-		cfg.Concurrency = defaultConcurrency
-	}
-	if cfg.CallWithin == 0 {
-		cfg.CallWithin = defaultCallWithin
-	}
-	if cfg.FailureLife == 0 {
-		cfg.FailureLife = defaultFailureLife
+	cfg.Concurrency = cmp.Or(cfg.Concurrency, defaultConcurrency)
+	cfg.BacklogPerSecond = cmp.Or(cfg.BacklogPerSecond, defaultBacklogPerSecond)
+	cfg.FreshFor = cmp.Or(cfg.FreshFor, defaultFreshFor)
+	cfg.CallWithin = cmp.Or(cfg.CallWithin, defaultCallWithin)
+	cfg.FailureLife = cmp.Or(cfg.FailureLife, defaultFailureLife)
+	if cfg.Random == nil {
+		cfg.Random = rand.Float64
 	}
 	if cfg.Retries == (retry.Schedule{}) {
 		cfg.Retries = retry.Schedule{First: time.Second, Most: time.Minute}
 	}
-	return &Outbox{Config: cfg, now: cfg.Clock, wake: make(chan struct{}, 1)}
+	return &Outbox{Config: cfg, now: cfg.Clock, wake: make(chan struct{}, 1), neighbours: make(map[journal.Lane]*neighbour)}
+}
+
+// neighbour returns who is at the end of a lane. Both kinds of notification go
+// to one.
+func (o *Outbox) neighbour(lane journal.Lane) *neighbour {
+	if lane.Kind == journal.OweFailure {
+		lane.Kind = journal.OweSuccess
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := o.neighbours[lane]
+	if n == nil {
+		n = &neighbour{busy: make(map[journal.DebtKind]int)}
+		o.neighbours[lane] = n
+	}
+	return n
 }
 
 // Wake says that something new is owed.
@@ -90,46 +126,9 @@ func (o *Outbox) Wake() {
 	}
 }
 
-// Run delivers what is due until ctx ends; deliveries under way are finished.
-func (o *Outbox) Run(ctx context.Context) error {
-	var deliveries sync.WaitGroup
-	defer deliveries.Wait()
-	slots := make(chan struct{}, o.Concurrency)
-	for ctx.Err() == nil {
-		free := cap(slots) - len(slots)
-		var due []journal.Debt
-		if free > 0 {
-			var err error
-			if due, err = o.Journal.ClaimDebts(ctx, o.now(), lease, free); err != nil && ctx.Err() == nil {
-				o.Log.Error("what is owed could not be read from the journal", zap.Error(err))
-			}
-		}
-		for _, d := range due {
-			slots <- struct{}{}
-			deliveries.Go(func() {
-				defer func() { <-slots; o.Wake() }()
-				o.deliverLogged(context.WithoutCancel(ctx), d)
-			})
-		}
-		if len(due) < free || free == 0 {
-			o.wait(ctx)
-		}
-	}
-	return nil
-}
-
-func (o *Outbox) wait(ctx context.Context) {
-	t := time.NewTimer(lookEvery)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-o.wake:
-	case <-ctx.Done():
-	}
-}
-
 // Tell delivers an entry's success notification at once and returns the entry
-// as it is then. When that fails the outbox goes on by itself.
+// as it is then. When that fails the outbox goes on by itself. A neighbour that
+// has asked to be left alone is not asked.
 func (o *Outbox) Tell(ctx context.Context, entry int64) (journal.Entry, error) {
 	debts, err := o.Journal.ClaimDebtsOf(ctx, entry, journal.OweSuccess, o.now(), lease)
 	if err != nil {
@@ -138,7 +137,16 @@ func (o *Outbox) Tell(ctx context.Context, entry int64) (journal.Entry, error) {
 	if len(debts) == 0 {
 		return journal.Entry{}, fmt.Errorf("claiming the notification of entry %d: %w", entry, journal.ErrLost)
 	}
-	return o.deliver(ctx, debts[0])
+	d := debts[0]
+	until, quiet := o.neighbour(d.Lane()).quiet(o.now())
+	if !quiet {
+		return o.deliver(ctx, d)
+	}
+	e, err := o.Journal.PostponeDebt(ctx, d, o.now(), "not tried: the other side asked to be left alone until "+until.UTC().Format(time.RFC3339))
+	if err == nil && o.Changed != nil {
+		o.Changed(e)
+	}
+	return e, err
 }
 
 func (o *Outbox) deliverLogged(ctx context.Context, d journal.Debt) {
@@ -153,6 +161,7 @@ func (o *Outbox) deliver(ctx context.Context, d journal.Debt) (journal.Entry, er
 	call, cancel := context.WithTimeout(ctx, o.CallWithin)
 	defer cancel()
 	end := o.attempt(call, d)
+	o.learn(d, end)
 	// The neighbour has been called: recording that is not cut off.
 	e, err := o.record(context.WithoutCancel(ctx), d, end)
 	if err != nil {
@@ -170,7 +179,7 @@ func (o *Outbox) attempt(ctx context.Context, d journal.Debt) (end ending) {
 	defer func() {
 		if p := recover(); p != nil {
 			o.Log.Error("a delivery panicked", zap.Stringer("owed", d.Kind), zap.Int64("entry", d.Entry.ID), zap.Any("panic", p), zap.Stack("stack"))
-			end = ending{later: fmt.Errorf("panic: %v", p)}
+			end = ending{asked: true, later: fmt.Errorf("panic: %v", p)}
 		}
 	}()
 	switch d.Kind {
@@ -184,27 +193,68 @@ func (o *Outbox) attempt(ctx context.Context, d journal.Debt) (end ending) {
 	return ending{later: fmt.Errorf("debt of unknown kind %d", d.Kind)}
 }
 
+// learn tells a debt's neighbour how an attempt ended.
+func (o *Outbox) learn(d journal.Debt, end ending) {
+	if !end.asked {
+		return
+	}
+	lane := d.Lane()
+	n := o.neighbour(lane)
+	if end.later == nil {
+		if n.answered(o.now()) {
+			o.Log.Info("answers again; what is owed goes on", zap.Stringer("owed", d.Kind), zap.String("neighbour", lane.Neighbour))
+		}
+		return
+	}
+	// Not all that were sent away shall come back in the same moment.
+	wait := min(end.retryAfter, mostRetryAfter)
+	wait += time.Duration(o.Random() * 0.1 * float64(wait))
+	pause := n.silent(o.now(), wait, func(nth int) time.Duration { return o.Retries.Vary(nth, o.Random()) })
+	if pause > 0 {
+		o.Log.Warn("does not answer; what is owed to it waits", zap.Stringer("owed", d.Kind), zap.String("neighbour", lane.Neighbour),
+			zap.Duration("next_in", pause), zap.Error(end.later))
+	}
+}
+
 // record writes down how an attempt ended.
 func (o *Outbox) record(ctx context.Context, d journal.Debt, end ending) (journal.Entry, error) {
 	if end.later != nil {
-		delay := max(o.Retries.Delay(d.Attempts+1), end.notBefore)
+		delay := o.Retries.Vary(d.Attempts+1, o.Random())
 		o.Log.Warn("a delivery failed and is tried again", zap.Stringer("owed", d.Kind), zap.Int64("entry", d.Entry.ID),
 			zap.Int("attempt", d.Attempts+1), zap.Duration("elapsed", o.now().Sub(d.Since)), zap.Duration("next_in", delay), zap.Error(end.later),
 			event(d, eventid.NotifyFailed))
 		return o.Journal.PostponeDebt(ctx, d, o.now().Add(delay), end.later.Error())
 	}
-	e, err := o.Journal.SettleDebt(ctx, d, journal.Settlement{Outcome: end.outcome, Now: o.now(), Failure: end.failure})
+	// What a kill takes of the lazy ones is told again.
+	how := journal.Settlement{Outcome: end.outcome, Now: o.now(), Failure: end.failure, Lazy: d.Kind != journal.OweSuccess}
+	e, err := o.Journal.SettleDebt(ctx, d, how)
 	if err != nil {
 		return e, fmt.Errorf("recording the outcome of a %s: %w", d.Kind, err)
 	}
+	d.Attempts++
 	if d.Kind != journal.OweRevocation && end.outcome == journal.Taken {
 		o.Log.Info("notification taken", zap.Stringer("owed", d.Kind), zap.Int64("entry", e.ID), event(d, eventid.Notified))
 	}
-	o.Audit.Info("owed and settled", zap.Stringer("owed", d.Kind), zap.Int64("entry", e.ID), zap.String("endpoint", e.Endpoint),
-		zap.Stringer("state", e.State), zap.String("serial", e.Serial),
-		zap.String("notify", notifyState(d.Kind, end.outcome)), zap.Int("attempt", d.Attempts+1), event(d, settledEvent(d.Kind, end.outcome)))
+	o.auditSettled(d, e, end.outcome)
 	if end.failure != nil {
 		o.Wake() // a revocation is owed now
 	}
 	return e, nil
+}
+
+func (o *Outbox) auditSettled(d journal.Debt, e journal.Entry, outcome journal.DebtOutcome) {
+	o.Audit.Info("owed and settled", zap.Stringer("owed", d.Kind), zap.Int64("entry", e.ID), zap.String("endpoint", e.Endpoint),
+		zap.Stringer("state", e.State), zap.String("serial", e.Serial),
+		zap.String("notify", notifyState(d.Kind, outcome)), zap.Int("attempt", d.Attempts), event(d, settledEvent(d.Kind, outcome)))
+}
+
+// settled tells of a debt that was given up without an attempt.
+func (o *Outbox) settled(d journal.Debt, e journal.Entry, outcome journal.DebtOutcome) {
+	if d.Kind == journal.OweFailure {
+		o.Log.Warn("a failure notification was given up", zap.Int64("entry", e.ID), zap.Int("attempts", d.Attempts))
+	}
+	o.auditSettled(d, e, outcome)
+	if o.Changed != nil {
+		o.Changed(e)
+	}
 }

@@ -17,7 +17,10 @@ type Schedule struct {
 
 // Delay returns how long to wait after the given number of failed attempts
 // (one or more).
-func (s Schedule) Delay(failed int) time.Duration {
+func (s Schedule) Delay(failed int) time.Duration { return s.Vary(failed, rand.Float64()) }
+
+// Vary is Delay with a random number of the caller's, from 0 to 1.
+func (s Schedule) Vary(failed int, random float64) time.Duration {
 	d := s.First
 	for i := 1; i < failed && d < s.Most; i++ {
 		d *= 2
@@ -25,7 +28,7 @@ func (s Schedule) Delay(failed int) time.Duration {
 	if s.Most > 0 {
 		d = min(d, s.Most)
 	}
-	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+	return time.Duration(float64(d) * (0.8 + 0.4*random))
 }
 
 // Wait sleeps for d or until ctx ends, whose error it then returns.

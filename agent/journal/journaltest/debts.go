@@ -14,14 +14,33 @@ func testDebts(t *testing.T, open func(*testing.T) *fixture) {
 	t.Run("the inline attempt takes a debt that is not due", func(t *testing.T) { testInline(t, open(t)) })
 	t.Run("a postponed debt comes again and withholds", func(t *testing.T) { testPostpone(t, open(t)) })
 	t.Run("how debts end", func(t *testing.T) { testSettle(t, open) })
+	t.Run("each neighbour has a lane of its own", func(t *testing.T) { testLanes(t, open(t)) })
+	t.Run("a lane can be asked for fresh successes only", func(t *testing.T) { testFresh(t, open(t)) })
+	t.Run("a long backlog becomes due in portions", func(t *testing.T) { testBacklog(t, open(t)) })
+	t.Run("what nobody waits for is given up in bulk", func(t *testing.T) { testGiveUp(t, open(t)) })
+	t.Run("what is owed can be counted and listed", func(t *testing.T) { testOwed(t, open(t)) })
 }
 
-// claimDebts claims what is due.
+// claimDebts claims what is due, lane by lane, successes first.
 func (f *fixture) claimDebts(limit int) []journal.Debt {
 	f.t.Helper()
-	list, err := f.Journal.ClaimDebts(f.t.Context(), f.clock(), lease, limit)
+	var list []journal.Debt
+	for _, lane := range must(f.Journal.DebtLanes(f.t.Context(), f.clock()))(f.t) {
+		list = append(list, f.claimLane(lane, time.Time{}, limit-len(list))...)
+	}
+	return list
+}
+
+func (f *fixture) claimLane(lane journal.Lane, since time.Time, limit int) []journal.Debt {
+	f.t.Helper()
+	list, err := f.Journal.ClaimDebts(f.t.Context(), journal.DebtClaim{Lane: lane, Since: since, Now: f.clock(), Lease: lease, Limit: limit})
 	if err != nil {
 		f.t.Fatalf("claim debts: %v", err)
+	}
+	for _, d := range list {
+		if d.Lane() != lane {
+			f.t.Errorf("lane %v gave a debt of lane %v", lane, d.Lane())
+		}
 	}
 	return list
 }

@@ -161,7 +161,7 @@ func insert(c *conn, in *journal.Intent) (row, error) {
 	}
 	e.ID = c.lastID()
 	if in.Refused != nil && in.Notify {
-		err = owe(c, e.ID, journal.OweFailure, in.Now, in.Now)
+		err = owe(c, e, journal.OweFailure, in.Now, in.Now)
 	}
 	return r, err
 }

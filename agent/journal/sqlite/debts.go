@@ -8,20 +8,6 @@ import (
 	"github.com/certconnector/certconnector/agent/journal"
 )
 
-// promoteAtMost bounds how many debts become ready in one claim, so that the
-// end of a long outage does not hold up enrolments. Within one claim the order
-// of urgency holds among the newest this many.
-const promoteAtMost = 2000
-
-// owe records a debt.
-func owe(c *conn, entry int64, kind journal.DebtKind, at, since time.Time) error {
-	s, err := c.use(insertDebt)
-	if err != nil {
-		return err
-	}
-	return s.int(entry).int(int64(kind)).time(at).int(c.freshToken()).time(since).exec()
-}
-
 // settleFinal drops what an entry in a final state no longer owes, and tells
 // whether its sealed CSR is of no more use: no notification needs it.
 func settleFinal(c *conn, entry int64) (wipe bool, err error) {
@@ -40,84 +26,6 @@ func settleFinal(c *conn, entry int64) (wipe bool, err error) {
 	return !owed, err
 }
 
-// ClaimDebts implements journal.Debts.
-func (j *Journal) ClaimDebts(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]journal.Debt, error) {
-	return j.claimDebts(ctx, now, lease, func(c *conn) ([]int64, bool, error) {
-		s, err := c.use(promoteDebts)
-		if err != nil {
-			return nil, false, err
-		}
-		if err := s.time(now).int(promoteAtMost).exec(); err != nil {
-			return nil, false, err
-		}
-		promoted := c.changes() > 0
-		if s, err = c.use(readyDebts); err != nil {
-			return nil, promoted, err
-		}
-		due, err := ids(s.time(now).int(int64(limit)))
-		return due, promoted, err
-	})
-}
-
-// ClaimDebtsOf implements journal.Debts.
-func (j *Journal) ClaimDebtsOf(ctx context.Context, entry int64, kind journal.DebtKind, now time.Time, lease time.Duration) ([]journal.Debt, error) {
-	return j.claimDebts(ctx, now, lease, func(c *conn) ([]int64, bool, error) {
-		s, err := c.use(debtsOf)
-		if err != nil {
-			return nil, false, err
-		}
-		free, err := ids(s.int(entry).int(int64(kind)).time(now))
-		return free, false, err
-	})
-}
-
-func (j *Journal) claimDebts(ctx context.Context, now time.Time, lease time.Duration, choose func(*conn) ([]int64, bool, error)) ([]journal.Debt, error) {
-	var list []journal.Debt
-	err := j.do(ctx, lazy, func(c *conn) (bool, error) {
-		chosen, wrote, err := choose(c)
-		if err != nil {
-			return wrote, err
-		}
-		for _, id := range chosen {
-			s, err := c.use(claimDebt)
-			if err != nil {
-				return true, err
-			}
-			if err := s.time(now.Add(lease)).int(id).exec(); err != nil {
-				return true, err
-			}
-			d, err := loadDebt(c, id)
-			if err != nil {
-				return true, err
-			}
-			list = append(list, d)
-		}
-		return wrote || len(list) > 0, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
-}
-
-func loadDebt(c *conn, id int64) (journal.Debt, error) {
-	s, err := c.use(debtByID)
-	if err != nil {
-		return journal.Debt{}, err
-	}
-	found, err := s.int(id).step()
-	if err != nil {
-		return journal.Debt{}, err
-	}
-	if !found {
-		return journal.Debt{}, journal.ErrNotFound
-	}
-	d := journal.Debt{ID: s.colInt(), Kind: journal.DebtKind(s.colInt()), Attempts: int(s.colInt()), Since: s.colTime(), Token: s.colInt()}
-	d.Entry = scanEntry(s).Entry
-	s.reset()
-	return d, nil
-}
-
 // held returns a debt as it is recorded, journal.ErrLost unless the caller's
 // claim is the newest one.
 func held(c *conn, d *journal.Debt) (journal.Debt, error) {
@@ -134,7 +42,11 @@ func held(c *conn, d *journal.Debt) (journal.Debt, error) {
 // SettleDebt implements journal.Debts.
 func (j *Journal) SettleDebt(ctx context.Context, d journal.Debt, how journal.Settlement) (journal.Entry, error) {
 	var e journal.Entry
-	err := j.do(ctx, durable, func(c *conn) (bool, error) {
+	m := durable
+	if how.Lazy && d.Kind != journal.OweSuccess {
+		m = lazy
+	}
+	err := j.do(ctx, m, func(c *conn) (bool, error) {
 		now, err := held(c, &d)
 		if err != nil {
 			return false, err
@@ -143,24 +55,28 @@ func (j *Journal) SettleDebt(ctx context.Context, d journal.Debt, how journal.Se
 		if moves && now.Entry.State != journal.Issued && now.Entry.State != journal.Withheld {
 			return false, journal.ErrLost
 		}
-		s, err := c.use(deleteDebt)
-		if err != nil {
-			return false, err
-		}
-		if err := s.int(d.ID).exec(); err != nil {
-			return true, err
-		}
-		if moves {
-			e, err = step(c, now.Entry, &st)
-			return true, err
-		}
-		e, err = wipeIfDone(c, now.Entry)
+		e, err = settle(c, &now, &st, moves)
 		return true, err
 	})
 	if err != nil {
 		return journal.Entry{}, err
 	}
 	return e, nil
+}
+
+// settle removes a debt and takes its entry a step if that moves it.
+func settle(c *conn, d *journal.Debt, st *journal.Step, moves bool) (journal.Entry, error) {
+	s, err := c.use(deleteDebt)
+	if err != nil {
+		return d.Entry, err
+	}
+	if err := s.int(d.ID).exec(); err != nil {
+		return d.Entry, err
+	}
+	if moves {
+		return step(c, d.Entry, st)
+	}
+	return wipeIfDone(c, d.Entry)
 }
 
 // outcome is the step that the end of a debt takes its entry. Only a success
@@ -202,7 +118,7 @@ func wipeIfDone(c *conn, e journal.Entry) (journal.Entry, error) {
 // PostponeDebt implements journal.Debts.
 func (j *Journal) PostponeDebt(ctx context.Context, d journal.Debt, nextAt time.Time, why string) (journal.Entry, error) {
 	var e journal.Entry
-	err := j.do(ctx, durable, func(c *conn) (bool, error) {
+	err := j.do(ctx, lazy, func(c *conn) (bool, error) {
 		now, err := held(c, &d)
 		if err != nil {
 			return false, err

@@ -89,7 +89,12 @@ func step(c *conn, e journal.Entry, st *journal.Step) (journal.Entry, error) {
 		if at.IsZero() {
 			at = st.Now
 		}
-		if err := owe(c, e.ID, kind, at, st.Now); err != nil {
+		if err := owe(c, &e, kind, at, st.Now); err != nil {
+			return e, err
+		}
+	}
+	if !st.GiveUp.IsZero() && len(st.Owe) == 0 && !e.State.Final() {
+		if err := extend(c, &e); err != nil {
 			return e, err
 		}
 	}

@@ -3,9 +3,13 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
@@ -117,18 +121,25 @@ func TestCountsAgree(t *testing.T) {
 	}
 }
 
-// TestUpgrade: a journal of the first schema works on, its entries included.
+// TestUpgrade: a journal of the first schema works on, its entries and what
+// they owe included.
 func TestUpgrade(t *testing.T) {
-	path := newJournalFile(t)
-	c := mustConn(t, path)
-	drop := []string{`PRAGMA user_version = 1`, `DROP INDEX entries_serial`}
-	for _, table := range []string{"challenges", "outstanding", "grants", "verdicts", "openings", "sources", "jobs", "imported"} {
-		drop = append(drop, `DROP TABLE `+table)
+	path := filepath.Join(t.TempDir(), "journal.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	c := mustConn(t, path)
+	first := append([]string{fmt.Sprintf(`PRAGMA application_id = %d`, applicationID)}, settings...)
+	first = append(append(first, migrations[0]...), `PRAGMA user_version = 1`)
 	in := request("a", false)
-	err := c.exec(drop...)
+	in.CA = "issuing"
+	err := c.exec(first...)
 	if err == nil {
 		_, err = insert(c, &in)
+	}
+	for _, kind := range []journal.DebtKind{journal.OweSuccess, journal.OweRevocation} {
+		err = errors.Join(err, c.exec(fmt.Sprintf(`INSERT INTO debts (entry, kind, urgency, ready, held, next_at, token, attempts, since, why)
+			VALUES (1, %d, 0, 0, 0, 1, 1, 0, 1, '')`, kind)))
 	}
 	if err = errors.Join(err, c.close()); err != nil {
 		t.Fatal(err)
@@ -142,6 +153,10 @@ func TestUpgrade(t *testing.T) {
 		t.Error("an upgrade was taken for a restore")
 	}
 	now := time.Now()
+	lanes, err := j.DebtLanes(t.Context(), now)
+	if want := []journal.Lane{{Kind: journal.OweSuccess, Neighbour: in.Endpoint}, {Kind: journal.OweRevocation, Neighbour: in.CA}}; err != nil || !slices.Equal(lanes, want) {
+		t.Errorf("owed in lanes %v, error %v; want %v", lanes, err, want)
+	}
 	for id, left := range map[string]int{"a": 0, "b": 1} {
 		ch := policymodule.Challenge{ID: id, Endpoint: "endpoint-" + id, Made: now, Expires: now.Add(time.Hour)}
 		if err := j.AddChallenge(t.Context(), ch, policymodule.Quota{}); err != nil {

@@ -24,8 +24,6 @@ func TestNoStatementReadsEverything(t *testing.T) {
 		// Sources of jobs are as few as tenants.
 		allSources:      "SCAN sources USING INDEX sqlite_autoindex_sources_1",
 		workableSources: "SCAN sources",
-		// In the order of urgency, up to the limit.
-		readyDebts: "SCAN debts USING INDEX debts_ready",
 	}
 	for id, sql := range statements {
 		s, err := c.prepare("EXPLAIN QUERY PLAN " + sql)

@@ -174,7 +174,16 @@ var migrations = [][]string{{
 }, {
 	// Which endpoint a certificate came from: see Journal.Issued.
 	`CREATE INDEX entries_serial ON entries (serial) WHERE serial <> ''`,
-}, jobsSchema}
+}, jobsSchema, {
+	// Debts stand in lanes, one for each kind and neighbour: see lanes.go.
+	`ALTER TABLE debts ADD COLUMN neighbour TEXT NOT NULL DEFAULT ''`, // an endpoint, or the CA that revokes
+	`ALTER TABLE debts ADD COLUMN give_up INTEGER NOT NULL DEFAULT 0`, // of the entry
+	`UPDATE debts SET (neighbour, give_up) = (SELECT iif(debts.kind = 3, e.ca, e.endpoint), e.give_up FROM entries e WHERE e.id = debts.entry)`,
+	`DROP INDEX debts_ready`,
+	`CREATE INDEX debts_lane ON debts (kind, neighbour, urgency) WHERE ready = 1`,
+	`CREATE INDEX debts_late ON debts (give_up) WHERE kind = 1`,
+	`CREATE INDEX debts_kind ON debts (kind, since)`,
+}}
 
 // migrate brings the file to the newest version, one transaction a version.
 func migrate(c *conn, path string) error {
