@@ -27,38 +27,11 @@ type Message struct {
 // answer is a signed FAILURE. Everything here comes before any use of the RA's
 // private keys.
 func Parse(body []byte, accept Algorithms) (*Message, error) {
-	der, err := toDER(body)
-	if err != nil {
-		return nil, malformed(err.Error())
-	}
-	sd, err := readSignedData(der)
+	u, err := Read(body)
 	if err != nil {
 		return nil, err
 	}
-	attributes, err := readAttributes(sd.attributes)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := sd.findSigner()
-	if err != nil {
-		return nil, err
-	}
-	m := &Message{
-		TransactionID:    attributes.transactionID,
-		MessageType:      MessageType(max(attributes.messageType, 0)),
-		Signer:           signer,
-		Digest:           digestOf(sd.digestAlgorithm),
-		transactionIDTag: attributes.transactionIDTag,
-		replyDigest:      crypto.SHA256,
-		accept:           accept,
-	}
-	if n := len(attributes.senderNonce); n > 0 && n <= maxNonce {
-		m.senderNonce = attributes.senderNonce
-	}
-	if err := m.check(sd, attributes); err != nil {
-		return m, err
-	}
-	return m, nil
+	return u.Verify(accept)
 }
 
 // check judges a message that can be replied to.

@@ -10,7 +10,8 @@ import (
 	"github.com/certconnector/certconnector/scep"
 )
 
-// access writes the one line of an exchange. The operations have messages of
+// access writes the one line of an exchange; for one that a limit refused at most
+// a line a second, which says how many got none. The operations have messages of
 // their own, so that "the device asked for capabilities and never came back"
 // can be seen. The query is never logged: it carries the message.
 func (x *exchange) access() {
@@ -27,7 +28,16 @@ func (x *exchange) access() {
 	if line == nil {
 		return
 	}
-	fields := make([]zap.Field, 0, 12)
+	fields := make([]zap.Field, 0, 13)
+	if x.event.Limited != "" {
+		unlogged, ok := x.quiet.speaks(x.event.Endpoint+"\x00"+x.event.Limited, x.start)
+		if !ok {
+			return
+		}
+		if unlogged > 0 {
+			fields = append(fields, zap.Int("unlogged", unlogged))
+		}
+	}
 	if x.id == "" && x.endpoint != nil { // else the logger has it
 		fields = append(fields, zap.String("endpoint", x.event.Endpoint))
 	}

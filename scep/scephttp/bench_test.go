@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"testing"
 
 	"go.uber.org/zap"
@@ -53,6 +54,29 @@ func BenchmarkPKIOperation(b *testing.B) {
 		request.Body = io.NopCloser(bytes.NewReader(message))
 		h.ServeHTTP(w, request)
 	}
+}
+
+// BenchmarkFlooded is the same with two hundred devices at once.
+func BenchmarkFlooded(b *testing.B) {
+	a := newAuthority(b, false)
+	e := a.endpoint()
+	e.Enroller = refuser{}
+	h, err := scephttp.New([]scephttp.Endpoint{e}, scephttp.Limits{FailuresPerMinute: -1}, busyJSON(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	message := a.message(b, scepclient.Quirks{}, "x").Raw
+	b.SetParallelism(200 / runtime.GOMAXPROCS(0))
+	b.ReportAllocs()
+	b.RunParallel(func(next *testing.PB) {
+		for next.Next() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("POST", path+"?operation=PKIOperation", bytes.NewReader(message)))
+			if w.Code != http.StatusOK {
+				b.Errorf("status %d", w.Code)
+			}
+		}
+	})
 }
 
 func BenchmarkMessage(b *testing.B) {

@@ -134,10 +134,11 @@ func (x *exchange) unavailableWith(line, reason string, after time.Duration) {
 	x.text(http.StatusServiceUnavailable, line)
 }
 
-// limited answers 503 for a limit.
-func (x *exchange) limited(which string) {
+// limited answers 503 for a limit, and says for which. Nothing of the message
+// was opened yet, so nothing of it can show.
+func (x *exchange) limited(which string, after time.Duration) {
 	x.event.Limited = which
-	x.unavailable("limit: "+which, x.endpoint.RetryAfter)
+	x.unavailableWith("service unavailable: "+which, "limit: "+which, after)
 }
 
 // text answers with one line for people.

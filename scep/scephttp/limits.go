@@ -21,14 +21,33 @@ type Limits struct {
 	BodyTime time.Duration
 
 	// Concurrency is how many requests may do cryptography at the same time;
-	// default twice GOMAXPROCS. Others wait up to QueueTime (default 5 s) and
-	// are then answered with 503.
+	// default twice GOMAXPROCS. Others wait up to QueueTime (default 5 s), the
+	// one whose challenge ends first before the others, and are then answered
+	// with 503; at once where it can be told that their turn would not come.
 	Concurrency int
 	QueueTime   time.Duration
+	// Queue is how many may wait; default three quarters of Held. When it is
+	// full, the one with the most time left is sent away, be it the newcomer
+	// or one that waits.
+	Queue int
+
+	// ChallengeLife is how long a challenge is good, as far as the order is
+	// concerned; default 1 h. It counts from the first time that a transaction
+	// was seen: a device that was sent away, or told PENDING, goes before
+	// newcomers when it comes again.
+	ChallengeLife time.Duration
+	Transactions  int // how many of those are remembered; default 16384
 
 	// Held is how many PKIOperations may be under way at the same time,
 	// including those that an Enroller holds open; default 2000, then 503.
 	Held int
+
+	// PerSource is how many of them one source address (an IPv6 source is a
+	// /64) may have; default half of Held, negative: no limit. A proxy or a NAT
+	// is one source: a limit fit for single devices would lock out all behind
+	// it. Loopback addresses are those of a proxy on this machine, and have no
+	// limit.
+	PerSource int
 
 	// Large is how many of them may have a body of more than 64 KiB; default
 	// 16, then 503. No device sends such a body.
@@ -74,11 +93,18 @@ func (l Limits) withDefaults() Limits {
 	}
 	fill(&l.Concurrency, 2*runtime.GOMAXPROCS(0))
 	fill(&l.Held, 2000)
+	l.Held = max(l.Held, 1)
+	fill(&l.Queue, max(l.Held*3/4, 1))
+	fill(&l.PerSource, max(l.Held/2, 1))
+	fill(&l.Transactions, 16384)
+	if l.ChallengeLife <= 0 {
+		l.ChallengeLife = time.Hour
+	}
 	fill(&l.Large, 16)
 	fill(&l.FailuresPerMinute, 60)
 	fill(&l.OpeningsPerMinute, 10*l.FailuresPerMinute)
 	fill(&l.Sources, 16384)
-	l.Concurrency, l.Held, l.Large = max(l.Concurrency, 1), max(l.Held, 1), max(l.Large, 1)
+	l.Concurrency, l.Transactions, l.Large = max(l.Concurrency, 1), max(l.Transactions, 1), max(l.Large, 1)
 	if l.Source == nil {
 		l.Source = peer
 	}

@@ -22,7 +22,11 @@ import (
 
 // from posts a message as if it came from an address.
 func from(h http.Handler, address string, message []byte) *http.Response {
-	r := httptest.NewRequest("POST", path+"?operation=PKIOperation", strings.NewReader(string(message)))
+	return answerOf(h, address, path+"?operation=PKIOperation", message)
+}
+
+func answerOf(h http.Handler, address, target string, message []byte) *http.Response {
+	r := httptest.NewRequest("POST", target, strings.NewReader(string(message)))
 	r.RemoteAddr = address
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -52,7 +56,7 @@ func TestFailureLimit(t *testing.T) {
 						t.Fatalf("status %d, %+v; want a signed FAILURE", r.StatusCode, w.last(t))
 					}
 				}
-				if r := from(h, neighbour, good); r.StatusCode != 503 || r.Header.Get("Retry-After") != "60" || w.last(t).Limited != "source" {
+				if r := from(h, neighbour, good); r.StatusCode != 503 || r.Header.Get("Retry-After") != "60" || w.last(t).Limited != "failures" {
 					t.Errorf("the /64 is answered with %d, %+v", r.StatusCode, w.last(t))
 				}
 				if r := from(h, stranger, good); r.StatusCode != 200 {
@@ -147,7 +151,7 @@ func TestHeldExchanges(t *testing.T) {
 	good := a.message(t, scepclient.Quirks{}, "open sesame").Raw
 	synctest.Test(t, func(t *testing.T) {
 		a.before = func(context.Context) { time.Sleep(25 * time.Second) }
-		h, w := handler(t, scephttp.Limits{Concurrency: 1, Held: 10}, a.endpoint())
+		h, w := handler(t, scephttp.Limits{Concurrency: 1, Queue: 10, Held: 10, PerSource: -1}, a.endpoint())
 		var group sync.WaitGroup
 		for range 10 {
 			group.Go(func() {
@@ -185,7 +189,7 @@ func TestBusy(t *testing.T) {
 		})
 		synctest.Wait()
 		start := time.Now()
-		if r := from(h, "192.0.2.2:1", good); r.StatusCode != 503 || w.last(t).Limited != "busy" {
+		if r := from(h, "192.0.2.2:1", good); r.StatusCode != 503 || w.last(t).Limited != "too_slow" {
 			t.Errorf("the next: %d, %+v", r.StatusCode, w.last(t))
 		}
 		if waited := time.Since(start); waited != 3*time.Second {

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/admission"
 	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/scep"
 )
@@ -21,16 +22,14 @@ const statusGone = 499
 func (x *exchange) pkiOperation() {
 	// 1. Cheap refusals: the source, the number of exchanges, the size.
 	if !x.failures.allows(x.source) {
-		x.limited("source")
+		x.limited(limitFailures, x.endpoint.RetryAfter)
 		return
 	}
-	select {
-	case x.held <- struct{}{}:
-		defer func() { <-x.held }()
-	default:
-		x.limited("held")
+	leave := x.room()
+	if leave == nil {
 		return
 	}
+	defer leave()
 	raw, release, ok := x.message()
 	defer release()
 	if !ok {
@@ -42,8 +41,16 @@ func (x *exchange) pkiOperation() {
 		return
 	}
 
-	// 2. Outer signature, then envelope, in one slot.
-	m, request, result, ok := x.read(raw, ra)
+	// 2. The outer layer says who comes; in one slot, outer signature, then
+	// envelope.
+	u, err := scep.Read(raw)
+	if err != nil {
+		x.undecodable(err.Error(), eventid.NoInformation)
+		return
+	}
+	x.identify(u)
+	v := x.transactions.visit(x.endpoint.Name, u, time.Now())
+	m, request, result, ok := x.read(u, v, ra)
 	if !ok {
 		return
 	}
@@ -54,7 +61,7 @@ func (x *exchange) pkiOperation() {
 	control := http.NewResponseController(x.w)
 	control.SetWriteDeadline(time.Time{})
 	if result == nil {
-		if result, ok = x.enroll(request); !ok {
+		if result, ok = x.enroll(request, v); !ok {
 			return
 		}
 	}
@@ -102,7 +109,7 @@ func (x *exchange) body() (raw []byte, release func(), ok bool) {
 		case x.large <- struct{}{}:
 			release = func() { <-x.large }
 		default:
-			x.limited("large")
+			x.limited(limitLarge, x.endpoint.RetryAfter)
 			return nil, release, false
 		}
 		_, err = buffer.ReadFrom(limited)
@@ -135,20 +142,19 @@ func (x *exchange) undecodable(reason string, event eventid.NDES) {
 	x.text(http.StatusBadRequest, "not a SCEP message")
 }
 
-// read verifies and opens a message. A result instead of a request is the
-// refusal to sign.
-func (x *exchange) read(raw []byte, ra *scep.RA) (m *scep.Message, request *scep.Request, result *scep.Result, ok bool) {
-	if !x.slot() {
+// read verifies and opens a message when its turn has come. A result instead of
+// a request is the refusal to sign.
+func (x *exchange) read(u *scep.Unverified, v visit, ra *scep.RA) (m *scep.Message, request *scep.Request, result *scep.Result, ok bool) {
+	leave := x.slot(admission.Device, x.transactions.deadline(v))
+	if leave == nil {
+		if x.event.Limited != "" {
+			x.transactions.remember(v, u.Signer, false, time.Now())
+		}
 		return nil, nil, nil, false
 	}
-	defer func() { <-x.slots }()
+	defer leave()
 
-	m, err := scep.Parse(raw, x.endpoint.Algorithms)
-	if m == nil {
-		x.undecodable(err.Error(), eventid.NoInformation)
-		return nil, nil, nil, false
-	}
-	x.identify(m)
+	m, err := u.Verify(x.endpoint.Algorithms)
 	if err != nil {
 		x.ndes = eventid.NoInformation
 		return m, nil, x.refused(err, false), true
@@ -158,26 +164,6 @@ func (x *exchange) read(raw []byte, ra *scep.RA) (m *scep.Message, request *scep
 		return m, nil, x.refused(err, true), true
 	}
 	return m, request, nil, true
-}
-
-// slot waits for a slot for cryptography.
-func (x *exchange) slot() bool {
-	select {
-	case x.slots <- struct{}{}:
-		return true
-	default:
-	}
-	timer := time.NewTimer(x.limits.QueueTime)
-	defer timer.Stop()
-	select {
-	case x.slots <- struct{}{}:
-		return true
-	case <-timer.C:
-		x.limited("busy")
-	case <-x.r.Context().Done():
-		x.gone()
-	}
-	return false
 }
 
 // refused turns an error of package scep into the answer and takes a token
@@ -192,9 +178,10 @@ func (x *exchange) refused(err error, opening bool) *scep.Result {
 	return scep.Refuse(scep.BadMessageCheck, "the message could not be opened")
 }
 
-// enroll asks the Enroller.
-func (x *exchange) enroll(request *scep.Request) (*scep.Result, bool) {
+// enroll asks the Enroller. Whoever should come again goes before newcomers then.
+func (x *exchange) enroll(request *scep.Request, v visit) (*scep.Result, bool) {
 	ctx := WithSource(context.WithValue(x.r.Context(), loggerKey{}, x.log), x.source)
+	ctx = admission.Until(ctx, x.transactions.deadline(v))
 	result, err := x.endpoint.Enroller.Enroll(ctx, request)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -202,6 +189,7 @@ func (x *exchange) enroll(request *scep.Request) (*scep.Result, bool) {
 		x.gone()
 		return nil, false
 	case err != nil:
+		x.transactions.remember(v, request.Signer, false, time.Now())
 		after := x.endpoint.RetryAfter
 		if own, ok := errors.AsType[interface {
 			error
@@ -219,24 +207,28 @@ func (x *exchange) enroll(request *scep.Request) (*scep.Result, bool) {
 		x.text(http.StatusInternalServerError, "internal error")
 		return nil, false
 	}
-	if result.Status == scep.Failure {
+	switch result.Status {
+	case scep.Pending:
+		x.transactions.remember(v, request.Signer, true, time.Now())
+	case scep.Failure:
 		x.reason = result.FailText
 		x.failures.count(x.source, false)
+		x.transactions.forget(v)
+	default:
+		x.transactions.forget(v)
 	}
 	return result, true
 }
 
 // reply signs and sends the CertRep. It waits for its slot as long as it
-// takes: the decision has been made.
+// takes, and goes before all others: the decision has been made.
 func (x *exchange) reply(ra *scep.RA, m *scep.Message, result *scep.Result) {
-	select {
-	case x.slots <- struct{}{}:
-	case <-x.r.Context().Done():
-		x.gone()
+	leave := x.slot(admission.Answer, time.Time{})
+	if leave == nil {
 		return
 	}
 	body, err := func() ([]byte, error) {
-		defer func() { <-x.slots }()
+		defer leave()
 		return ra.Reply(m, result)
 	}()
 	if err != nil {
@@ -267,11 +259,12 @@ func (x *exchange) nextCACert() {
 		x.text(http.StatusNotFound, "no next CA certificate")
 		return
 	}
-	if !x.slot() {
+	leave := x.slot(admission.Device, time.Time{})
+	if leave == nil {
 		return
 	}
 	body, err := func() ([]byte, error) {
-		defer func() { <-x.slots }()
+		defer leave()
 		return ra.NextCACert()
 	}()
 	switch {
@@ -286,9 +279,9 @@ func (x *exchange) nextCACert() {
 }
 
 // identify puts the transaction into the logger as soon as it is known.
-func (x *exchange) identify(m *scep.Message) {
-	x.event.MessageType = known(m.MessageType)
-	x.id = m.TransactionID
+func (x *exchange) identify(u *scep.Unverified) {
+	x.event.MessageType = known(u.MessageType)
+	x.id = u.TransactionID
 	x.log = x.log.WithLazy(zap.String("endpoint", x.endpoint.Name), zap.String("transaction_id", printable(x.id)))
 }
 

@@ -4,8 +4,8 @@
 // Enroller decides.
 //
 // The order is fixed, so that a stranger's bytes cost little: size, source,
-// base64, then a slot for cryptography, then the outer signature, then the
-// private key.
+// base64, the outer layer as it can be read without a key, then a slot for
+// cryptography, then the outer signature, then the private key.
 //
 // A Handler must see requests as they came. Do not put it under a
 // http.ServeMux pattern: a mux answers unclean paths with a redirect, which
@@ -23,6 +23,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/admission"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -30,10 +31,10 @@ import (
 // decided and the device should ask again: it becomes HTTP 503 with
 // Retry-After and no CertRep is sent. A refusal is a Result.
 //
-// The context carries a logger (see Logger) and the device's address (see
-// Source), and ends when the device hangs up;
-// what must not be left half done has to outlive it. Enroll is called
-// concurrently and may take as long as it likes.
+// The context carries a logger (see Logger), the device's address (see Source)
+// and when its challenge ends at the latest (admission.Deadline), and ends when
+// the device hangs up; what must not be left half done has to outlive it. Enroll
+// is called concurrently and may take as long as it likes.
 type Enroller interface {
 	Enroll(ctx context.Context, req *scep.Request) (*scep.Result, error)
 }
@@ -99,8 +100,18 @@ type Endpoint struct {
 	// success.
 	NDESCompatible bool
 
-	// RetryAfter is sent with 503; 0 means a minute.
+	// RetryAfter is sent with 503; 0 means a minute. Who is sent away because
+	// too many wait hears a time that fits their number instead.
 	RetryAfter time.Duration
+
+	// Concurrent is how many requests of this endpoint may do cryptography at
+	// the same time, within Limits.Concurrency; the others of this endpoint
+	// wait, those of other endpoints pass by. 0: no limit of its own.
+	Concurrent int
+
+	// Held is how many PKIOperations of this endpoint may be under way at the
+	// same time, within Limits.Held; then 503. 0: no limit of its own.
+	Held int
 }
 
 // Observer counts. Observe is called once for each exchange, when it is over,
@@ -130,10 +141,14 @@ type Handler struct {
 	log       *zap.Logger
 	observer  Observer
 
-	slots    chan struct{} // cryptography at work
-	held     chan struct{} // PKIOperations between the first octet and the last
-	large    chan struct{} // of those, the ones with a large body
-	failures *failures
+	gate         *admission.Gate // cryptography at work, and who waits for it
+	transactions *transactions
+	held         chan struct{} // PKIOperations between the first octet and the last
+	sources      admission.Counts[netip.Prefix]
+	underWay     admission.Counts[string] // by endpoint
+	large        chan struct{}            // the ones with a large body
+	failures     *failures
+	quiet        quiet
 }
 
 // New returns a handler for the endpoints, or an error that names everything
@@ -167,7 +182,8 @@ func New(endpoints []Endpoint, limits Limits, log *zap.Logger, observer Observer
 	if len(wrong) > 0 {
 		return nil, errors.Join(wrong...)
 	}
-	h.slots = make(chan struct{}, h.limits.Concurrency)
+	h.gate = admission.New(admission.Config{Slots: h.limits.Concurrency, Queue: h.limits.Queue, Patience: h.limits.QueueTime})
+	h.transactions = newTransactions(h.limits.ChallengeLife, h.limits.Transactions)
 	h.held = make(chan struct{}, h.limits.Held)
 	h.large = make(chan struct{}, h.limits.Large)
 	h.failures = newFailures(h.limits)
