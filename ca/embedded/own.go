@@ -168,3 +168,14 @@ func isHostName(name string) bool {
 	}
 	return true
 }
+
+// Signer returns the certificate that signs responses for a CA at present, for
+// an inventory; nil: there is none, or no such CA.
+func (r *Responder) Signer(ca string) *x509.Certificate {
+	for _, desk := range r.desks {
+		if s := desk.current(); desk.ca.name == ca && s != nil {
+			return s.cert
+		}
+	}
+	return nil
+}

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/certconnector/certconnector/agent/identity/ownenroll"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/embedded"
-	"github.com/certconnector/certconnector/agent/identity/ownenroll"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 

@@ -1,0 +1,184 @@
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/internal/secret"
+)
+
+// Files are a certificate, with the rest of its chain after it, and its key.
+type Files struct {
+	Certificate, Key string
+}
+
+// WatchedConfig says what to watch.
+type WatchedConfig struct {
+	Name  string // of the part that uses it
+	Kind  Kind
+	Files Files
+
+	// OnChange is told of a new pair after it was taken into use. May be nil.
+	OnChange func(*tls.Certificate)
+
+	Clock func() time.Time // nil: time.Now
+	Log   *zap.Logger      // nil: nothing is logged
+}
+
+// Watched is a pair in files that a person or another program replaces. A
+// change is noticed by content, within a minute. A new pair that cannot be
+// used is said at the second look, since two files are not replaced at the
+// same moment, and the old one goes on.
+type Watched struct {
+	cfg     WatchedConfig
+	current atomic.Pointer[tls.Certificate]
+
+	mu       sync.Mutex // guards the rest
+	taken    [32]byte   // digest of what is in use
+	rejected [32]byte   // digest of what was found wanting last
+	problem  string
+}
+
+var _ interface {
+	Own
+	Looker
+} = (*Watched)(nil)
+
+// OpenWatched reads a pair for the first time. One that has expired or is not
+// valid yet is read too: the inventory says so, and Certificate refuses it.
+func OpenWatched(cfg WatchedConfig) (*Watched, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	w := &Watched{cfg: cfg}
+	pair, digest, err := readPair(cfg.Files)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Name, err)
+	}
+	w.taken = digest
+	w.current.Store(pair)
+	return w, nil
+}
+
+// readPair reads and digests both files. The digest is that of what was read,
+// and not zero, when they are no pair.
+func readPair(f Files) (*tls.Certificate, [32]byte, error) {
+	cert, err := os.ReadFile(f.Certificate)
+	if err != nil {
+		return nil, [32]byte{}, fmt.Errorf("reading a certificate: %w", err)
+	}
+	key, err := os.ReadFile(f.Key)
+	if err != nil {
+		return nil, [32]byte{}, fmt.Errorf("reading a private key: %w", err)
+	}
+	defer clear(key)
+	h := sha256.New()
+	sum := sha256.Sum256(cert)
+	h.Write(sum[:])
+	h.Write(key)
+	digest := [32]byte(h.Sum(nil))
+	if err := secret.CheckPrivate(f.Key); err != nil {
+		return nil, digest, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, digest, fmt.Errorf("certificate %q and its key cannot be used: %v", f.Certificate, err)
+	}
+	return &pair, digest, nil
+}
+
+// Look reads the files and takes a new pair into use. The error says why one
+// was not taken.
+func (w *Watched) Look() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pair, digest, err := readPair(w.cfg.Files)
+	switch {
+	case err == nil && digest == w.taken:
+		w.problem, w.rejected = "", [32]byte{}
+		return nil
+	case err == nil:
+		err = w.acceptable(pair)
+	}
+	if err != nil {
+		if digest != w.rejected {
+			w.rejected = digest // perhaps one of two files was written so far
+			return nil
+		}
+		w.problem = err.Error() + "; the old one stays in use"
+		return errors.New(w.cfg.Name + ": " + w.problem)
+	}
+	w.taken, w.rejected, w.problem = digest, [32]byte{}, ""
+	w.current.Store(pair)
+	w.cfg.Log.Info("certificate replaced", zap.String("name", w.cfg.Name), zap.String("kind", string(w.cfg.Kind)),
+		zap.String("subject", pair.Leaf.Subject.String()), zap.Time("not_after", pair.Leaf.NotAfter))
+	if w.cfg.OnChange != nil {
+		w.cfg.OnChange(pair)
+	}
+	return nil
+}
+
+// acceptable refuses what would be worse than what we have.
+func (w *Watched) acceptable(pair *tls.Certificate) error {
+	now := w.cfg.Clock()
+	if valid(pair.Leaf, now) || !valid(w.current.Load().Leaf, now) {
+		return nil
+	}
+	if now.Before(pair.Leaf.NotBefore) {
+		return fmt.Errorf("the new certificate in %q is not valid before %s", w.cfg.Files.Certificate, pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return expired("the new certificate", pair.Leaf)
+}
+
+// Tend is Look: somebody else renews.
+func (w *Watched) Tend(context.Context) error { return w.Look() }
+
+// Certificate returns the pair for a new connection, and an error instead of
+// one that has expired.
+func (w *Watched) Certificate() (*tls.Certificate, error) {
+	pair := w.current.Load()
+	if !w.cfg.Clock().Before(pair.Leaf.NotAfter) {
+		return nil, expired(w.cfg.Name+": certificate", pair.Leaf)
+	}
+	return pair, nil
+}
+
+// GetCertificate is Certificate for a tls.Config.
+func (w *Watched) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return w.Certificate()
+}
+
+// GetClientCertificate is Certificate for a tls.Config.
+func (w *Watched) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return w.Certificate()
+}
+
+// Leaf is the certificate in use, whatever its dates.
+func (w *Watched) Leaf() *x509.Certificate { return w.current.Load().Leaf }
+
+// Items is the one row.
+func (w *Watched) Items() []Item {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	leaf := w.current.Load().Leaf
+	i := describe(w.cfg.Name, w.cfg.Kind, leaf, w.cfg.Files.Certificate)
+	i.Next = "replace the files by " + date(i.RenewAt) + "; the service notices within a minute"
+	i.Problem = w.problem
+	if i.Problem == "" && w.cfg.Clock().Before(leaf.NotBefore) {
+		i.Problem = "not valid before " + date(leaf.NotBefore)
+	}
+	return []Item{i}
+}
