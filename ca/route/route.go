@@ -1,7 +1,8 @@
 // Package route reaches one CA by several roads and keeps what it costs in
 // bounds: roads are tried in order, one that is dead is left out for a while,
-// and no more requests are under way than the CA can take. Whoever does not get
-// through is told so at once; a device then hears "try later".
+// and no more requests are under way than the CA can take: devices go before
+// jobs, and the one whose challenge ends first before the others. Whoever does not
+// get through is told so at once; a device then hears "try later".
 package route
 
 import (
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/admission"
 )
 
 // Road is one way to the CA.
@@ -31,7 +33,7 @@ type Config struct {
 	// nil: the roads are asked.
 	Chain []*x509.Certificate
 
-	Concurrent int           // calls under way; 0: 8
+	Concurrent int           // calls under way; 0: 8. Jobs leave one of them to devices
 	Queue      int           // calls that wait for their turn; 0: 256
 	Patience   time.Duration // for a turn; 0: 20 s
 
@@ -50,8 +52,7 @@ const (
 type CA struct {
 	cfg   Config
 	roads []*road
-	turns chan struct{} // calls under way
-	line  chan struct{} // and those that wait
+	gate  *admission.Gate
 }
 
 type road struct {
@@ -75,7 +76,9 @@ func New(cfg Config) (*CA, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	c := &CA{cfg: cfg, turns: make(chan struct{}, cfg.Concurrent), line: make(chan struct{}, cfg.Concurrent+cfg.Queue)}
+	c := &CA{cfg: cfg, gate: admission.New(admission.Config{
+		Slots: cfg.Concurrent, Queue: cfg.Queue, Patience: cfg.Patience, Clock: cfg.Clock,
+	})}
 	for _, r := range cfg.Roads {
 		c.roads = append(c.roads, &road{Road: r})
 	}
@@ -102,11 +105,11 @@ func (c *CA) Roads() []ca.Authority {
 // request surely did not reach the CA (ca.ErrUnavailable); whatever else a road
 // says is the answer.
 func (c *CA) Issue(ctx context.Context, req ca.Request) (*ca.Issued, error) {
-	done, err := c.turn(ctx)
+	leave, err := c.Turn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	defer leave()
 	var tried []error
 	for _, r := range c.roads {
 		if !r.breaker.allows(c.cfg.Clock()) {
@@ -145,27 +148,43 @@ func (c *CA) Chain(ctx context.Context) ([]*x509.Certificate, error) {
 	return nil, errors.Join(tried...)
 }
 
-// turn waits until a call may begin. A line that is full, or too slow, is an
-// unavailable CA: nothing was submitted.
-func (c *CA) turn(ctx context.Context) (done func(), err error) {
-	select {
-	case c.line <- struct{}{}:
-	default:
-		return nil, fmt.Errorf("%w: %d requests wait for CA %q already", ca.ErrUnavailable, c.cfg.Queue, c.cfg.Name)
+// Queue tells how many calls are under way, how many wait and for how long, and
+// how many were refused, by reason.
+func (c *CA) Queue() admission.Stats { return c.gate.Stats() }
+
+// Turn waits until a call to the CA may begin; leave ends it. The marks of
+// package admission in the context say who goes first: devices before jobs, and
+// the device whose challenge ends first before the others. The error wraps
+// ca.ErrUnavailable, since nothing was submitted; that of a full or slow line
+// says when to come again (RetryAfter).
+//
+// Issue takes a turn by itself. Whoever calls a road, found by ca.Ability, takes
+// one before.
+func (c *CA) Turn(ctx context.Context) (leave func(), err error) {
+	leave, err = c.gate.Enter(ctx, admission.TicketOf(ctx))
+	if shed, ok := errors.AsType[*admission.Shed](err); ok {
+		return nil, &noTurn{ca: c.cfg.Name, shed: shed}
 	}
-	patience := time.NewTimer(c.cfg.Patience)
-	defer patience.Stop()
-	select {
-	case c.turns <- struct{}{}:
-		return func() { <-c.turns; <-c.line }, nil
-	case <-patience.C:
-		<-c.line
-		return nil, fmt.Errorf("%w: no turn at CA %q within %s", ca.ErrUnavailable, c.cfg.Name, c.cfg.Patience)
-	case <-ctx.Done():
-		<-c.line
-		return nil, fmt.Errorf("%w: waiting for a turn at CA %q: %w", ca.ErrUnavailable, c.cfg.Name, ctx.Err())
+	if err != nil {
+		return nil, fmt.Errorf("%w: waiting for a turn at CA %q: %w", ca.ErrUnavailable, c.cfg.Name, err)
 	}
+	return leave, nil
 }
+
+// noTurn is ca.ErrUnavailable that says when to come again.
+type noTurn struct {
+	ca   string
+	shed *admission.Shed
+}
+
+func (e *noTurn) Error() string {
+	return fmt.Sprintf("%v: no turn at CA %q: %s", ca.ErrUnavailable, e.ca, e.shed.Reason)
+}
+
+func (e *noTurn) Unwrap() []error { return []error{ca.ErrUnavailable, e.shed} }
+
+// RetryAfter is when a turn is more likely.
+func (e *noTurn) RetryAfter() time.Duration { return e.shed.After }
 
 // report tells the breaker how a call went, and the log when that changes
 // anything.
