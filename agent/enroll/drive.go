@@ -12,6 +12,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/admission"
 	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/pkcs10"
@@ -28,12 +29,14 @@ type work struct {
 	owned *journal.Owned
 	csr   *pkcs10.Request
 	from  evidence
-	fresh bool // begun by this process just now: whatever was submitted, the CA was not asked yet
+	fresh bool             // begun by this process just now: whatever was submitted, the CA was not asked yet
+	came  admission.Ticket // how the request that began it is marked; zero for what was taken up again
 }
 
-// start drives an entry that was begun just now, in the background.
-func (r *Registration) start(p *Endpoint, c journal.Claimed, from evidence) {
-	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, csr: from.csr, from: from, fresh: true}
+// start drives an entry that was begun just now, and goes on when its request
+// ends.
+func (r *Registration) start(p *Endpoint, c journal.Claimed, from evidence, came admission.Ticket) {
+	w := &work{Registration: r, p: p, entry: c.Entry, owned: c.Owned, csr: from.csr, from: from, fresh: true, came: came}
 	r.working.Go(func() { w.drive(r.workLife) })
 }
 
@@ -59,7 +62,7 @@ func (w *work) guarded(ctx context.Context) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return w.step(ctx)
+	return w.step(w.marked(ctx))
 }
 
 func (w *work) step(ctx context.Context) error {
@@ -140,12 +143,12 @@ func (w *work) find(ctx context.Context) error {
 	if !ok {
 		return w.resubmitOnce(ctx)
 	}
-	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
-	defer cancel()
-	issued, err := finder.Find(call, ca.Query{
-		CSRDigest: w.entry.CSRDigest, KeyDigest: w.entry.CSRKey, NameDigest: w.csr.NameDigest(),
-		Sent: w.entry.SubmittedAt,
-		From: w.entry.SubmittedAt.Add(-clockSlack), To: w.now().Add(clockSlack),
+	issued, err := w.inTurn(ctx, func(ctx context.Context) (*ca.Issued, error) {
+		return finder.Find(ctx, ca.Query{
+			CSRDigest: w.entry.CSRDigest, KeyDigest: w.entry.CSRKey, NameDigest: w.csr.NameDigest(),
+			Sent: w.entry.SubmittedAt,
+			From: w.entry.SubmittedAt.Add(-clockSlack), To: w.now().Add(clockSlack),
+		})
 	})
 	if errors.Is(err, ca.ErrNotFound) {
 		if w.tooLate() {
@@ -154,6 +157,8 @@ func (w *work) find(ctx context.Context) error {
 		return w.submit(ctx)
 	}
 	switch {
+	case errors.Is(err, errNoTurn): // nothing was asked, so nothing is known yet
+		return w.tryLater(ctx, journal.Unknown, err)
 	case err != nil && errors.Is(err, ca.ErrForbidden):
 		// Our account may not search there: as if the CA could not be searched.
 		w.log.Warn("the CA does not let us search for a lost answer", zap.Int64("entry", w.entry.ID), zap.String("ca", w.entry.CA), zap.Error(err))
@@ -190,9 +195,9 @@ func (w *work) collect(ctx context.Context) error {
 			Text: "the CA parked the request and offers no way to collect it",
 		})
 	}
-	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
-	defer cancel()
-	issued, err := collector.Collect(call, w.entry.CARequestID)
+	issued, err := w.inTurn(ctx, func(ctx context.Context) (*ca.Issued, error) {
+		return collector.Collect(ctx, w.entry.CARequestID)
+	})
 	failpoint.Hit("enroll.4.collected")
 	switch {
 	case errors.Is(err, ca.ErrNotFound):

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/admission"
 	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/policymodule"
@@ -25,7 +26,8 @@ const csrLabel = "csr"
 const lease = 3 * time.Minute
 
 // Enroll answers one SCEP request. An error means that nothing was stored and
-// the device should come again (HTTP 503).
+// the device should come again (HTTP 503). A context that is marked
+// admission.Background is a job's: its calls to the CA go after those of devices.
 //
 // The steps of an enrolment, PKCSReq or RenewalReq:
 //
@@ -59,7 +61,7 @@ func (p *Endpoint) Enroll(ctx context.Context, req *scep.Request) (*scep.Result,
 	if err != nil {
 		return nil, err
 	}
-	admitted := v.(*admission)
+	admitted := v.(*begun)
 	if admitted.refused != nil {
 		return admitted.refused, nil
 	}
@@ -69,7 +71,7 @@ func (p *Endpoint) Enroll(ctx context.Context, req *scep.Request) (*scep.Result,
 
 // guardedAdmit is admit; a panic, in a policy module or over what a device
 // sent, costs the exchanges that wait for it: they are told to come again.
-func (p *Endpoint) guardedAdmit(ctx context.Context, req *scep.Request, in journal.Intent) (a *admission, err error) {
+func (p *Endpoint) guardedAdmit(ctx context.Context, req *scep.Request, in journal.Intent) (a *begun, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.r.log.Error("deciding about a request panicked", zap.String("endpoint", p.Name),
@@ -80,9 +82,9 @@ func (p *Endpoint) guardedAdmit(ctx context.Context, req *scep.Request, in journ
 	return p.admit(ctx, req, in)
 }
 
-// admission is the outcome of steps 1 to 3: refused, or an entry that is
-// being worked on.
-type admission struct {
+// begun is the outcome of steps 1 to 3: refused, or an entry that is being
+// worked on.
+type begun struct {
 	refused *scep.Result
 	entry   journal.Entry
 	// watch was set up before the work began; the first of the joined
@@ -115,13 +117,13 @@ func (p *Endpoint) intent(req *scep.Request) journal.Intent {
 }
 
 // admit is steps 1 to 3 for one request.
-func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Intent) (*admission, error) {
+func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Intent) (*begun, error) {
 	// 1. Seen before?
 	switch e, err := p.r.cfg.Journal.Same(ctx, in); {
 	case err == nil && p.freeToRetry(e):
 		in.Since = e.Now.Add(1)
 	case err == nil:
-		return &admission{entry: e}, nil
+		return &begun{entry: e}, nil
 	case !errors.Is(err, journal.ErrNotFound):
 		return nil, fmt.Errorf("looking for an earlier request: %w", err)
 	}
@@ -160,13 +162,13 @@ func (p *Endpoint) admit(ctx context.Context, req *scep.Request, in journal.Inte
 	if owned != nil {
 		failpoint.Hit("enroll.3.begun")
 		admitted.watch.Store(p.r.hub.watch(admitted.entry.ID))
-		p.r.start(p, journal.Claimed{Entry: admitted.entry, Owned: owned}, p.evidence(ctx, req.CSR))
+		p.r.start(p, journal.Claimed{Entry: admitted.entry, Owned: owned}, p.evidence(ctx, req.CSR), admission.TicketOf(ctx))
 	}
 	return admitted, nil
 }
 
 // ask is step 2 up to the module's verdict: a grant, or a refusal.
-func (p *Endpoint) ask(ctx context.Context, req *scep.Request, in journal.Intent) (policymodule.Decision, *admission, error) {
+func (p *Endpoint) ask(ctx context.Context, req *scep.Request, in journal.Intent) (policymodule.Decision, *begun, error) {
 	if vouchedByIntune(in) {
 		p.r.log.Info("request received", zap.String("endpoint", p.Name), zap.String("transaction_id", clean(in.TransactionID)),
 			eventid.RequestReceived.Field())
@@ -196,7 +198,7 @@ func (p *Endpoint) ask(ctx context.Context, req *scep.Request, in journal.Intent
 
 // begin records an intent, or refuses it because its challenge is spent. owned
 // is nil where there is nothing to work on.
-func (p *Endpoint) begin(ctx context.Context, req *scep.Request, in journal.Intent) (*admission, *journal.Owned, error) {
+func (p *Endpoint) begin(ctx context.Context, req *scep.Request, in journal.Intent) (*begun, *journal.Owned, error) {
 	e, owned, err := p.r.cfg.Journal.Begin(ctx, in)
 	switch {
 	case errors.Is(err, journal.ErrChallengeSpent):
@@ -204,7 +206,7 @@ func (p *Endpoint) begin(ctx context.Context, req *scep.Request, in journal.Inte
 	case err != nil:
 		return nil, nil, fmt.Errorf("recording the intent: %w", err)
 	}
-	return &admission{entry: e}, owned, nil
+	return &begun{entry: e}, owned, nil
 }
 
 // freeToRetry reports whether a request that failed may be made again with the

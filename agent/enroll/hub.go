@@ -43,6 +43,13 @@ func (h *hub) leave(w *watch) {
 	}
 }
 
+// watched tells whether an exchange waits for an entry.
+func (h *hub) watched(entry int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.watchers[entry]) > 0
+}
+
 // publish hands a new state to everyone who waits for the entry.
 func (h *hub) publish(e journal.Entry) {
 	h.mu.Lock()

@@ -14,13 +14,13 @@ import (
 
 // refuse answers a request of which nothing is recorded in the journal.
 // vouching says that it is the module that refuses.
-func (p *Endpoint) refuse(ctx context.Context, req *scep.Request, in journal.Intent, d policymodule.Decision, vouching bool) *admission {
+func (p *Endpoint) refuse(ctx context.Context, req *scep.Request, in journal.Intent, d policymodule.Decision, vouching bool) *begun {
 	info, from := scep.FailInfo(d.FailInfo), p.evidence(ctx, req.CSR)
 	fields := append(auditFields(in, from), zap.String("verdict", verdictRefused), zap.String("notify", "none"),
 		zap.String("rule", string(d.Rule)), zap.Stringer("fail_info", info), zap.String("detail", clean(d.Detail)))
 	p.r.audit.Warn("request refused", append(fields, refusalEvents(in, d.Rule, vouching)...)...)
 	p.remember(ctx, in.TransactionID, in.Subject, d)
-	return &admission{refused: refusedResult(string(d.Rule), info, d.Detail)}
+	return &begun{refused: refusedResult(string(d.Rule), info, d.Detail)}
 }
 
 // remember keeps a refusal for whoever asks what became of a transaction.
@@ -43,7 +43,7 @@ func refusedResult(rule string, info scep.FailInfo, detail string) *scep.Result 
 
 // recordRefusal refuses a request that a module had granted: the challenge is
 // spent, and the module is owed the failure.
-func (p *Endpoint) recordRefusal(ctx context.Context, req *scep.Request, in journal.Intent, d policymodule.Decision) (*admission, error) {
+func (p *Endpoint) recordRefusal(ctx context.Context, req *scep.Request, in journal.Intent, d policymodule.Decision) (*begun, error) {
 	in.Refused = &journal.Failure{
 		Rule: string(d.Rule), FailInfo: int(d.FailInfo), HResult: hresultRefused, Text: d.Detail,
 	}

@@ -145,6 +145,9 @@ type EndpointConfig struct {
 	ParkedFor time.Duration
 	// ReplayWindow is how long an identical request gets the same answer; 0: 24 h.
 	ReplayWindow time.Duration
+	// Jobs says that no device asks here: calls to the CA go after those of
+	// devices, also when the settle worker takes them up again.
+	Jobs bool
 	// SameStore says that the CA's register is in the journal's database: then
 	// an intent need not be on disk before the CA signs, because the signature
 	// is worth nothing until the register is.
