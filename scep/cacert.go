@@ -58,7 +58,7 @@ func (ra *RA) NextCACert() ([]byte, error) {
 	for _, c := range ra.Next.RA {
 		list = append(list, c.Raw)
 	}
-	return ra.sign(certsOnly(list...), crypto.SHA256, nil)
+	return ra.signer.sign(certsOnly(list...), crypto.SHA256, nil)
 }
 
 // certsOnly writes a SignedData without content or signers, around

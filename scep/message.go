@@ -16,6 +16,7 @@ type Message struct {
 	replyDigest      crypto.Hash
 	envelope         *envelope
 	accept           Algorithms
+	replyBy          *replySigner // whom an older key's device expects; nil: the present signer
 }
 
 // Parse reads a PKIMessage and verifies its signature with the key of the

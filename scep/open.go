@@ -28,6 +28,9 @@ func (m *Message) Open(ra *RA) (*Request, error) {
 	var failure *Refusal
 	for _, try := range ra.candidates(m.envelope.recipients) {
 		req, err := m.openWith(try)
+		if err == nil || try.named {
+			m.replyBy = try.key.signer
+		}
 		if err == nil {
 			return req, nil
 		}
@@ -43,6 +46,7 @@ func (m *Message) Open(ra *RA) (*Request, error) {
 type candidate struct {
 	recipient recipient
 	key       *decryptionKey
+	named     bool // by the message, and not a guess of ours
 }
 
 // candidates chooses what to decrypt: the recipient that names one of our
@@ -56,7 +60,7 @@ func (ra *RA) candidates(recipients []recipient) []candidate {
 		k := &ra.decryption[i]
 		for _, r := range recipients {
 			if r.id.names(k.issuer, k.serial, func() []byte { return k.keyID }) {
-				return []candidate{{r, k}}
+				return []candidate{{r, k, true}}
 			}
 		}
 	}
@@ -65,7 +69,7 @@ func (ra *RA) candidates(recipients []recipient) []candidate {
 		k := &ra.decryption[i]
 		for _, r := range recipients {
 			if len(r.encrypted) == k.size && len(list) < maxDecryptions {
-				list = append(list, candidate{r, k})
+				list = append(list, candidate{r, k, false})
 			}
 		}
 	}

@@ -56,14 +56,19 @@ type NextCA struct {
 // safe for concurrent use and must not be changed afterwards; a renewed
 // certificate means a new RA.
 type RA struct {
-	Signing     KeyPair   // signs replies
-	Encryption  KeyPair   // opens requests; the signing pair unless Shape is SplitRA
-	Previous    []KeyPair // older encryption pairs that still open envelopes
-	Shape       Shape
-	Chain       []*x509.Certificate // issuing CA … root
-	IncludeRoot bool                // show the root in GetCACert: Apple wants all chains to end in one certificate
-	DERSort     bool                // sort the certificates of GetCACert as DER demands; first-certificate clients then break
-	Next        *NextCA             // nil: GetNextCACert is not served
+	Signing    KeyPair   // signs replies
+	Encryption KeyPair   // opens requests; the signing pair unless Shape is SplitRA
+	Previous   []KeyPair // older encryption pairs that still open envelopes
+	// PreviousSigning has, at the index of an older encryption pair, the signing
+	// pair of its time: the answer to a message that the older key opened is
+	// signed with it, since a device which asked GetCACert before the change
+	// may know no other signer. It may be shorter, and empty pairs are none.
+	PreviousSigning []KeyPair
+	Shape           Shape
+	Chain           []*x509.Certificate // issuing CA … root
+	IncludeRoot     bool                // show the root in GetCACert: Apple wants all chains to end in one certificate
+	DERSort         bool                // sort the certificates of GetCACert as DER demands; first-certificate clients then break
+	Next            *NextCA             // nil: GetNextCACert is not served
 
 	// IncludeChain adds the CA's chain without the root to issued
 	// certificates. Apple's devices take whatever comes first, so that only
@@ -75,12 +80,28 @@ type RA struct {
 	// SendFailInfoText puts Result.FailText on the wire. Attackers read it too.
 	SendFailInfoText bool
 
-	decryption  []decryptionKey
-	signerID    []byte // IssuerAndSerialNumber of Signing
-	signerCerts []byte // certificates field of replies
-	chain       []byte // what IncludeChain adds
-	caCert      []byte
-	caCertType  string
+	decryption []decryptionKey
+	signer     *replySigner
+	chain      []byte // what IncludeChain adds
+	caCert     []byte
+	caCertType string
+}
+
+// replySigner is a signing pair as replies name it.
+type replySigner struct {
+	key          crypto.Signer
+	id           []byte // IssuerAndSerialNumber
+	certificates []byte // the field of replies
+}
+
+func newReplySigner(p KeyPair) (*replySigner, error) {
+	serial, err := rawSerial(p.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("signing certificate: %w", err)
+	}
+	return &replySigner{
+		key: p.Key, id: sequence(p.Certificate.RawIssuer, tlv(tagInteger, serial)), certificates: tlv(tagExplicit0, p.Certificate.Raw),
+	}, nil
 }
 
 // decryptionKey is a key and the ways a recipient may name it.
@@ -88,6 +109,7 @@ type decryptionKey struct {
 	issuer, serial, keyID []byte
 	size                  int // octets of an encrypted key
 	decrypter             crypto.Decrypter
+	signer                *replySigner // of what the key opened; nil: the present one
 }
 
 // NewRA checks that everything belongs together and is what devices can use,
@@ -99,19 +121,20 @@ func NewRA(material RA) (*RA, error) {
 		return nil, fmt.Errorf("registration authority: %w", err)
 	}
 	pairs := append([]KeyPair{ra.Encryption}, ra.Previous...)
-	for _, p := range pairs {
+	for i, p := range pairs {
 		key, err := newDecryptionKey(p)
+		if err == nil && i > 0 && i <= len(ra.PreviousSigning) && ra.PreviousSigning[i-1].Certificate != nil {
+			key.signer, err = newReplySigner(ra.PreviousSigning[i-1])
+		}
 		if err != nil {
 			return nil, fmt.Errorf("registration authority: %w", err)
 		}
 		ra.decryption = append(ra.decryption, key)
 	}
-	serial, err := rawSerial(ra.Signing.Certificate)
-	if err != nil {
-		return nil, fmt.Errorf("registration authority: signing certificate: %w", err)
+	var err error
+	if ra.signer, err = newReplySigner(ra.Signing); err != nil {
+		return nil, fmt.Errorf("registration authority: %w", err)
 	}
-	ra.signerID = sequence(ra.Signing.Certificate.RawIssuer, tlv(tagInteger, serial))
-	ra.signerCerts = tlv(tagExplicit0, ra.Signing.Certificate.Raw)
 	for _, c := range ra.Chain {
 		if ra.IncludeChain && !selfIssued(c) {
 			ra.chain = append(ra.chain, c.Raw...)

@@ -34,6 +34,11 @@ func (ra *RA) validate() error {
 	for i, p := range ra.Previous {
 		errs = append(errs, checkPair(fmt.Sprintf("previous encryption pair %d", i+1), p, true))
 	}
+	for i, p := range ra.PreviousSigning {
+		if p.Certificate != nil || p.Key != nil {
+			errs = append(errs, checkPair(fmt.Sprintf("previous signing pair %d", i+1), p, false))
+		}
+	}
 	if ra.Next != nil && len(ra.Next.Chain) == 0 {
 		errs = append(errs, errors.New("next CA: no certificate"))
 	}

@@ -15,14 +15,18 @@ import (
 const nonceSize = 16 // RFC 8894, section 3.2.1.5
 
 // Reply builds the CertRep for a message, whether Parse accepted or refused it
-// (RFC 8894, section 3.3.2). Digest and cipher are those of the request, and
+// (RFC 8894, section 3.3.2). Use the RA that the message was opened with. Digest and cipher are those of the request, and
 // the envelope goes to whoever signed the request.
 func (ra *RA) Reply(m *Message, res *Result) ([]byte, error) {
 	content, err := ra.replyContent(m, res)
 	if err != nil {
 		return nil, err
 	}
-	return ra.sign(content, m.replyDigest, ra.replyAttributes(m, res))
+	by := ra.signer
+	if m.replyBy != nil {
+		by = m.replyBy
+	}
+	return by.sign(content, m.replyDigest, ra.replyAttributes(m, res))
 }
 
 // replyContent is the content to sign: an envelope around what was asked for,
@@ -77,10 +81,10 @@ func attribute(oid string, value []byte) []byte {
 
 func decimal(n int) []byte { return tlv(tagPrintableString, []byte(strconv.Itoa(n))) }
 
-// sign writes a SignedData by the RA's signing key. content nil leaves
+// sign writes a SignedData by a signing key of the RA. content nil leaves
 // eContent out. attributes come on top of contentType and messageDigest, which
 // every signature has: iOS crashed over a reply without.
-func (ra *RA) sign(content []byte, digest crypto.Hash, attributes [][]byte) ([]byte, error) {
+func (s *replySigner) sign(content []byte, digest crypto.Hash, attributes [][]byte) ([]byte, error) {
 	h := digest.New()
 	h.Write(content)
 	attributes = append(attributes,
@@ -91,7 +95,7 @@ func (ra *RA) sign(content []byte, digest crypto.Hash, attributes [][]byte) ([]b
 	signedAttributes := tlv(tagSet, attributes...)
 	h.Reset()
 	h.Write(signedAttributes)
-	signature, err := ra.Signing.Key.Sign(rand.Reader, h.Sum(nil), digest)
+	signature, err := s.key.Sign(rand.Reader, h.Sum(nil), digest)
 	if err != nil {
 		return nil, fmt.Errorf("signing a reply: %w", err)
 	}
@@ -106,10 +110,10 @@ func (ra *RA) sign(content []byte, digest crypto.Hash, attributes [][]byte) ([]b
 		version(1),
 		tlv(tagSet, digestAlgorithm),
 		encap,
-		ra.signerCerts,
+		s.certificates,
 		tlv(tagSet, sequence(
 			version(1),
-			ra.signerID,
+			s.id,
 			digestAlgorithm,
 			signedAttributes,
 			algorithm(oidRSAEncryption), // not shaXWithRSA: old clients know only this

@@ -218,6 +218,9 @@ func (r *RA) lookOf(chosen generation, previous []generation) [32]byte {
 		}
 		h.Write([]byte{0})
 	}
+	for _, g := range previous {
+		h.Write([]byte{byte(rank(r.stillSigns(g)))})
+	}
 	for _, c := range r.shown(chosen) {
 		h.Write(c.Raw)
 	}
@@ -241,11 +244,22 @@ func (r *RA) material(g generation, chain []*x509.Certificate, previous []genera
 	m := r.cfg.Material
 	m.Chain, m.Next = chain, r.announced()
 	m.Signing, m.Encryption = g.pairs[0], g.pairs[len(g.pairs)-1]
-	m.Previous = nil
+	m.Previous, m.PreviousSigning = nil, nil
 	for _, p := range previous {
 		m.Previous = append(m.Previous, p.pairs[len(p.pairs)-1])
+		var signing scep.KeyPair
+		if r.stillSigns(p) {
+			signing = p.pairs[0]
+		}
+		m.PreviousSigning = append(m.PreviousSigning, signing)
 	}
 	return m
+}
+
+// stillSigns tells whether an older pair may sign answers to messages that its
+// fellow opened. It ends a little early: we look once a minute or so.
+func (r *RA) stillSigns(g generation) bool {
+	return r.cfg.Clock().Add(2 * time.Hour).Before(g.pairs[0].Certificate.NotAfter)
 }
 
 // order is what to ask the CA for.
