@@ -16,6 +16,14 @@ var ErrLed = errors.New("another instance asks this source for work")
 //
 // A job that was accepted is never lost: it is open until a result is
 // recorded, and owed until the source has taken that result.
+//
+// A journal that was restored from a backup has forgotten jobs, results and
+// polls since, and that is borne: a source that got no answer offers its job
+// again; a revocation made twice succeeds twice; a report made twice says the
+// same of a revocation. A certificate that is issued once more for a job is an
+// entry like any other, and by entries a restored copy is recognised. What
+// must be looked at after a restore is who was paused: a pause that is younger
+// than the backup is forgotten too.
 type Jobs interface {
 	Leads
 
@@ -23,8 +31,11 @@ type Jobs interface {
 	// keeps its first content (Batch.Conflicts counts those that came with
 	// another one). One that was reported is owed again, with the result it
 	// had: the source did not get it. One whose result the source was told to
-	// offer again (Retryable) is open again. ErrLost when the lead has gone:
-	// then nothing was recorded.
+	// offer again (Retryable) is open again; what it was told of an Unanswered
+	// one is nothing, so that one stays over unless it is Retryable too. The
+	// Payload of a result that is owed again is gone. One of our own (AddJob)
+	// becomes the source's. ErrLost when somebody else has taken the lead, or
+	// it was given up: then nothing was recorded.
 	AcceptJobs(ctx context.Context, l Lead, jobs []NewJob, now time.Time) (Batch, error)
 
 	// AddJob records a job of our own: without a lead, and reported to nobody.
@@ -33,7 +44,8 @@ type Jobs interface {
 
 	// ClaimJobs takes up to limit open jobs of a kind that are due, oldest
 	// first, and keeps them from others until now+lease. Jobs of a source that
-	// is paused are not due.
+	// is paused are not due. A claim whose lease ended is good until the job is
+	// claimed again.
 	ClaimJobs(ctx context.Context, kind JobKind, now time.Time, lease time.Duration, limit int) ([]Job, error)
 
 	// SaveJob keeps what the caller must find again after a crash; it stays the
@@ -48,7 +60,8 @@ type Jobs interface {
 	FinishJob(ctx context.Context, j Job, r JobResult, now time.Time) error
 
 	// ClaimReports takes up to limit owed reports of a source that are due,
-	// oldest first, and keeps them from others until now+lease.
+	// oldest first, and keeps them from others until now+lease. A source that
+	// is paused is told what was done.
 	ClaimReports(ctx context.Context, source string, now time.Time, lease time.Duration, limit int) ([]Job, error)
 
 	// SettleReports records that the source has taken reports, or has refused
@@ -90,7 +103,7 @@ type Leads interface {
 
 	// RecordPoll records that the source is about to be asked. It is called
 	// before the question, so that a crash does not ask twice within the
-	// source's cool-down. ErrLost when the lead has gone.
+	// source's cool-down. ErrLost when the lead has gone or its term has ended.
 	RecordPoll(ctx context.Context, l Lead, now time.Time) error
 
 	// Resign gives up the role at once. A lead that has gone is no error.
@@ -212,9 +225,9 @@ type Source struct {
 	PausedWhy  string
 	ResumedAt  time.Time // the last time a pause was ended; zero: never
 	Open       int
-	OldestOpen time.Time // when the oldest open job was accepted; zero: none is open
+	OldestOpen time.Time // since when the oldest open job is open; zero: none is
 	Owed       int
-	OldestOwed time.Time
+	OldestOwed time.Time // since when the oldest owed report is owed; zero: none is
 }
 
 // ImportedCertificate is a certificate that another system issued for a tenant.

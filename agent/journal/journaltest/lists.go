@@ -28,7 +28,7 @@ func testLists(t *testing.T, open func(*testing.T) *fixture) {
 		f.bring(fmt.Sprint("corp-", i), state) // entries 1 to 4 in the tables below
 	}
 	in := f.intent("branch")
-	in.Endpoint = "branch"
+	in.Endpoint, in.Tenant = "branch", "fabrikam"
 	f.begin(in)
 	all := must(f.Journal.List(t.Context(), journal.Query{}))(t)
 	if len(all) != 5 {
@@ -44,6 +44,8 @@ func testLists(t *testing.T, open func(*testing.T) *fixture) {
 		{"the limit holds", journal.Query{Limit: 2}, []int{5, 4}},
 		{"before an entry", journal.Query{Before: id(3)}, []int{2, 1}},
 		{"of one endpoint", journal.Query{Endpoint: "branch"}, []int{5}},
+		{"of one tenant", journal.Query{Tenant: "contoso", Limit: 2}, []int{4, 3}},
+		{"of another tenant", journal.Query{Tenant: "fabrikam"}, []int{5}},
 		{"of some states", journal.Query{States: []journal.State{journal.Released, journal.Failed}}, []int{4, 3, 2}},
 		{"of all conditions", journal.Query{States: []journal.State{journal.Released}, Endpoint: "corp", Before: id(4), Limit: 9}, []int{2}},
 		{"of nothing", journal.Query{Endpoint: "nowhere"}, nil},

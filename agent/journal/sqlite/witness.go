@@ -24,6 +24,9 @@ import (
 //  4. While the IDs grow, the witness follows every few seconds with what a
 //     commit made durable, and once more at Close.
 //
+// Jobs are not watched: what a copy has forgotten of them is done or told once
+// more, see journal.Jobs.
+//
 // A crash between two of these leaves a witness that says less than is true,
 // which weakens the check until the next write, and nothing else.
 
