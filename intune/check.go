@@ -50,3 +50,10 @@ func (c *Client) checkDiscovery(ctx context.Context) Finding {
 	}
 	return Finding{Name: "discovery", Detail: strings.Join(uris, ", ")}
 }
+
+// SignIn asks for a token for Intune unless a good one is held. A Client that
+// was made for the purpose tells whether Entra ID takes a credential.
+func (c *Client) SignIn(ctx context.Context) error {
+	_, err := c.intuneTokens.get(ctx)
+	return err
+}

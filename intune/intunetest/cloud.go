@@ -1,6 +1,7 @@
 // Package intunetest is a cloud on the loopback interface: Entra ID's sign-in,
-// Microsoft Graph's list of services and an Intune scale unit, with state,
-// faults on demand and a journal of every call. It speaks TLS with
+// parts of Microsoft Graph (the list of services, an application's keys, users'
+// PFX certificates) and an Intune scale unit with its SCEP and revocation
+// services, with state, faults on demand and a journal of every call. It speaks TLS with
 // certificates of its own CA, checks what the real services are known to
 // check, and serves MSAL and azidentity as well as plain HTTP clients.
 //
@@ -43,9 +44,21 @@ type Options struct {
 	ChallengeLife time.Duration // default 60 minutes
 	PageSize      int           // entries of a page of the service list; 0: all on one
 
-	// StateFile, when not empty, gets every accepted notification as a line
-	// of JSON that is synced before the answer, and may be read after a kill.
+	// StateFile, when not empty, gets every accepted notification, result of a
+	// revocation and change of a PFX certificate as a line of JSON that is
+	// synced before the answer. ReadState reads it after a kill.
 	StateFile string
+
+	Revocation RevocationOptions
+
+	// KeyDelay is how long a key that addKey added is not taken at sign-in
+	// yet: Entra ID takes its time to tell all its servers.
+	KeyDelay time.Duration
+
+	// KeyRole has addKey and removeKey ask for Application.ReadWrite.OwnedBy.
+	// Microsoft Graph documents that an application needs no permission to
+	// roll its own keys, as the zero value has it.
+	KeyRole bool
 }
 
 // Cloud is a simulated cloud. It is safe for concurrent use.
@@ -66,6 +79,7 @@ type Cloud struct {
 	calls    []*Call
 	records  records
 	life     time.Duration // of a token
+	cooldown time.Duration // after a download
 
 	servers []*http.Server
 	addrs   [4]string // login, graph, scale unit, control
@@ -97,6 +111,7 @@ func New(options Options) (*Cloud, error) {
 	if options.ChallengeLife == 0 {
 		options.ChallengeLife = time.Hour
 	}
+	options.Revocation = options.Revocation.complete()
 	pki, err := newPKI()
 	if err != nil {
 		return nil, fmt.Errorf("making the simulator's CA: %w", err)
@@ -113,6 +128,7 @@ func New(options Options) (*Cloud, error) {
 		options: options, clock: options.Clock, pki: pki, tokenKey: key, makers: makers,
 		faults: map[Endpoint][]*armed{}, jtis: map[string]time.Time{}, life: options.TokenLife,
 	}
+	c.cooldown = options.Revocation.CoolDown
 	for _, t := range options.Tenants {
 		c.tenants = append(c.tenants, newTenant(t))
 	}
@@ -189,6 +205,11 @@ func (c *Cloud) ServiceURL() string {
 	return "https://" + c.address(unitAt) + c.scepPath()
 }
 
+// RevocationURL is the present base address of the revocation service.
+func (c *Cloud) RevocationURL() string {
+	return "https://" + c.address(unitAt) + c.pkiPath()
+}
+
 // RootPEM is the certificate of the cloud's CA.
 func (c *Cloud) RootPEM() []byte { return c.pki.rootPEM }
 
@@ -205,9 +226,12 @@ func (c *Cloud) Endpoints() intune.Endpoints {
 	if err != nil { // not started yet
 		host = "127.0.0.1"
 	}
+	revocation := c.options.Revocation
 	return intune.Endpoints{
 		Authority: c.AuthorityURL(), Graph: c.GraphURL(), Resource: c.ResourceURL(),
-		ServiceHosts: []string{host},
+		ServiceHosts:      []string{host},
+		RevocationService: revocation.Service, RevocationVersion: revocation.Version,
+		DownloadAction: revocation.DownloadAction, UploadAction: revocation.UploadAction,
 	}
 }
 

@@ -11,14 +11,15 @@ import (
 
 // Info says where a cloud is and how to sign in to it.
 type Info struct {
-	Authority string `json:"authority"`
-	Graph     string `json:"graph"`
-	Resource  string `json:"resource"`
-	Service   string `json:"service"`
-	Control   string `json:"control"`
-	Tenant    string `json:"tenant"`
-	ClientID  string `json:"client_id"`
-	RootPEM   string `json:"root_pem"`
+	Authority  string `json:"authority"`
+	Graph      string `json:"graph"`
+	Resource   string `json:"resource"`
+	Service    string `json:"service"`
+	Revocation string `json:"revocation"`
+	Control    string `json:"control"`
+	Tenant     string `json:"tenant"`
+	ClientID   string `json:"client_id"`
+	RootPEM    string `json:"root_pem"`
 }
 
 // Control is the control API: what the methods of Cloud do, for another
@@ -39,6 +40,13 @@ type Info struct {
 //	GET    /control/notifications  [Notification]
 //	GET    /control/transactions   [Transaction]
 //	GET    /control/calls          [Call]
+//	POST   /control/revocations    {"tenant", "serial", "issuer"} or {"tenant", "device"} → [Revocation]
+//	POST   /control/injections     {"tenant", "requests": [Injection]} → [Revocation]
+//	GET    /control/revocations    [Revocation]
+//	GET    /control/contradictions [Contradiction]
+//	PUT    /control/cooldown       {"seconds"}
+//	GET    /control/keys           [Key]
+//	GET    /control/pfx            [PFX]
 func (c *Cloud) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /control/info", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, c.Info()) })
@@ -64,6 +72,7 @@ func (c *Cloud) Control() http.Handler {
 	}))
 	mux.HandleFunc("PUT /control/services", order(func(o []Service) (any, error) { c.SetServices(o); return done, nil }))
 	c.controlTenants(mux)
+	c.controlRevocations(mux)
 	return mux
 }
 
@@ -172,7 +181,7 @@ func (c *Cloud) orFirstApp(tenantName, clientID string) string {
 // Info says where the cloud is and how its first tenant signs in.
 func (c *Cloud) Info() Info {
 	info := Info{
-		Authority: c.AuthorityURL(), Graph: c.GraphURL(), Resource: c.ResourceURL(), Service: c.ServiceURL(),
+		Authority: c.AuthorityURL(), Graph: c.GraphURL(), Resource: c.ResourceURL(), Service: c.ServiceURL(), Revocation: c.RevocationURL(),
 		Control: c.ControlURL(), RootPEM: string(c.RootPEM()),
 	}
 	c.mu.Lock()

@@ -18,6 +18,14 @@ const (
 	Validate  Endpoint = "validate"
 	Success   Endpoint = "success"
 	Failure   Endpoint = "failure"
+
+	Download     Endpoint = "download" // of revocation requests
+	Upload       Endpoint = "upload"   // of their results
+	Applications Endpoint = "applications"
+	AddKey       Endpoint = "addKey"
+	RemoveKey    Endpoint = "removeKey"
+	Users        Endpoint = "users"
+	PFXes        Endpoint = "pfx" // userPfxCertificates, whatever is done with them
 )
 
 // Always is the number of times for a fault that stays.
@@ -34,10 +42,11 @@ type Fault struct {
 	Truncated bool   `json:"truncated,omitempty"` // the connection ends in the middle of the answer
 	Redirect  string `json:"redirect,omitempty"`  // 302 to this address
 
-	AADSTS     int    `json:"aadsts,omitempty"` // an error of Entra ID, with Status or 401
-	Status     int    `json:"status,omitempty"` // HTTP status, with a JSON error or Body
-	RetryAfter string `json:"retry_after,omitempty"`
-	Body       string `json:"body,omitempty"` // 200, or Status, with this body
+	AADSTS       int    `json:"aadsts,omitempty"` // an error of Entra ID, with Status or 401
+	Status       int    `json:"status,omitempty"` // HTTP status, with a JSON error or Body
+	RetryAfter   string `json:"retry_after,omitempty"`
+	RetryAfterMS string `json:"retry_after_ms,omitempty"` // x-ms-retry-after-ms
+	Body         string `json:"body,omitempty"`           // 200, or Status, with this body
 
 	Empty              bool   `json:"empty,omitempty"`
 	BadJSON            bool   `json:"bad_json,omitempty"`
@@ -48,6 +57,10 @@ type Fault struct {
 	LowerCase          bool   `json:"lower_case,omitempty"`          // success
 	Code               string `json:"code,omitempty"`                // this code with status 200
 	Description        string `json:"description,omitempty"`
+
+	// Value answers an upload of results with this JSON value. They are
+	// recorded if it is true or "true" in any case.
+	Value string `json:"value,omitempty"`
 }
 
 // armed is a Fault that waits for its calls.
@@ -115,6 +128,9 @@ func (c *Cloud) inject(w http.ResponseWriter, r *http.Request, f *Fault, work ht
 	if f.RetryAfter != "" {
 		w.Header().Set("Retry-After", f.RetryAfter)
 	}
+	if f.RetryAfterMS != "" {
+		w.Header().Set("x-ms-retry-after-ms", f.RetryAfterMS)
+	}
 	switch {
 	case f.Reset:
 		reset(w)
@@ -135,6 +151,12 @@ func (c *Cloud) inject(w http.ResponseWriter, r *http.Request, f *Fault, work ht
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(orElse(f.Status, 200))
 		_, _ = w.Write([]byte(f.Body))
+	case f.Value != "":
+		if strings.EqualFold(strings.Trim(f.Value, `"`), "true") {
+			work(&discard{header: http.Header{}}, r)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"value":` + f.Value + `}`))
 	case f.Status != 0:
 		writeJSON(w, f.Status, map[string]any{"error": map[string]any{
 			"code": "InternalError", "message": fmt.Sprintf(`{"_version":3,"Message":"Injected - Activity ID: %s"}`, r.Header.Get("client-request-id")),

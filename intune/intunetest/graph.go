@@ -47,28 +47,35 @@ func (c *Cloud) Services() []Service {
 	return []Service{
 		{Provider: "SomeOtherFEService", URI: "https://" + c.address(unitAt) + "/other"},
 		{Provider: scepService, URI: c.ServiceURL()},
+		{Provider: c.options.Revocation.Service, URI: c.RevocationURL()},
 	}
 }
 
-// Graph is Microsoft Graph, as far as it lists services.
+// Graph is Microsoft Graph, as far as a connector uses it.
 func (c *Cloud) Graph() http.Handler {
 	mux := http.NewServeMux()
 	// appId=<guid> is what Microsoft's library sends, the form with
 	// parentheses what Graph documents.
 	mux.HandleFunc("GET /v1.0/servicePrincipals/{key}/endpoints", c.at(Discovery, c.discover))
-	mux.HandleFunc("GET /v1.0/{key}/endpoints", c.at(Discovery, c.discover))
+	discover, application := c.at(Discovery, c.discover), c.at(Applications, c.application)
+	mux.HandleFunc("GET /v1.0/{kind}/{key}", func(w http.ResponseWriter, r *http.Request) {
+		switch kind, key := r.PathValue("kind"), r.PathValue("key"); {
+		case key == "endpoints":
+			r.SetPathValue("key", kind)
+			discover(w, r)
+		case kind == "applications":
+			application(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	c.graphApplications(mux)
+	c.graphPFX(mux)
 	return mux
 }
 
 func (c *Cloud) discover(w http.ResponseWriter, r *http.Request) {
-	claims, err := c.checkToken(bearer(r))
-	audience := strings.TrimSuffix(claims.Audience, "/") + "/"
-	if err != nil || audience != graphResource && audience != "https://"+r.Host+"/" {
-		graphError(w, http.StatusUnauthorized, "InvalidAuthenticationToken", "Access token validation failure. Invalid audience.")
-		return
-	}
-	if !slices.Contains(claims.Roles, RoleGraph) {
-		graphError(w, http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
+	if _, ok := c.graphCaller(w, r, RoleGraph); !ok {
 		return
 	}
 	key := strings.TrimSuffix(strings.TrimPrefix(r.PathValue("key"), "servicePrincipals("), ")")
@@ -100,6 +107,22 @@ func (c *Cloud) discover(w http.ResponseWriter, r *http.Request) {
 	}
 	page["value"] = value
 	writeJSON(w, http.StatusOK, page)
+}
+
+// graphCaller checks the token of a call of Graph; one of the roles must be in
+// it, if there are any. It has answered when it reports false.
+func (c *Cloud) graphCaller(w http.ResponseWriter, r *http.Request, roles ...string) (jwtClaims, bool) {
+	claims, err := c.checkToken(bearer(r))
+	audience := strings.TrimSuffix(claims.Audience, "/") + "/"
+	if err != nil || audience != graphResource && audience != "https://"+r.Host+"/" {
+		graphError(w, http.StatusUnauthorized, "InvalidAuthenticationToken", "Access token validation failure. Invalid audience.")
+		return claims, false
+	}
+	if len(roles) > 0 && !slices.ContainsFunc(roles, func(role string) bool { return slices.Contains(claims.Roles, role) }) {
+		graphError(w, http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
+		return claims, false
+	}
+	return claims, true
 }
 
 func graphError(w http.ResponseWriter, status int, code, message string) {

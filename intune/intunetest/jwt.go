@@ -5,9 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -124,14 +122,20 @@ func (c *Cloud) checkAssertion(text string, app *App, audiences []string) *refus
 	if err != nil {
 		return bad(50027, "JWT token is invalid or malformed.")
 	}
-	cert := app.signer(t.header)
-	if cert == nil {
-		return bad(700027, "The certificate with identifier used to sign the client assertion is not registered on application.")
-	}
-	if !verifyAssertion(t, cert) {
-		return bad(700027, "Client assertion failed signature validation.")
+	if f := app.federation(t); f != nil {
+		return c.checkFederated(t, f)
 	}
 	now := c.clock()
+	k := app.key(t.header)
+	if k == nil || now.Before(k.usable) {
+		return bad(700027, "The certificate with identifier used to sign the client assertion is not registered on application.")
+	}
+	if now.After(k.cert.NotAfter) {
+		return bad(700027, "Client assertion failed signature validation. [Reason - The key used is expired.]")
+	}
+	if !verifyAssertion(t, k.cert.PublicKey) {
+		return bad(700027, "Client assertion failed signature validation.")
+	}
 	expires, begins := time.Unix(t.claims.Expires, 0), time.Unix(t.claims.NotBefore, 0)
 	switch {
 	case !slices.Contains(audiences, t.claims.Audience):
@@ -155,21 +159,6 @@ func (c *Cloud) checkAssertion(text string, app *App, audiences []string) *refus
 	return nil
 }
 
-// signer finds the registered certificate that an assertion names.
-func (a *App) signer(h jwtHeader) *x509.Certificate {
-	for _, cert := range a.Certificates {
-		s1, s256 := sha1.Sum(cert.Raw), sha256.Sum256(cert.Raw)
-		if h.X5TS256 != "" {
-			if sameBytes(h.X5TS256, s256[:]) {
-				return cert
-			}
-		} else if sameBytes(h.X5T, s1[:]) {
-			return cert
-		}
-	}
-	return nil
-}
-
 // sameBytes reads any base64: MSAL for Go sends the standard alphabet with
 // padding where the documents want the URL's.
 func sameBytes(text string, want []byte) bool {
@@ -177,8 +166,8 @@ func sameBytes(text string, want []byte) bool {
 	return text == base64.RawURLEncoding.EncodeToString(want)
 }
 
-func verifyAssertion(t *jwt, cert *x509.Certificate) bool {
-	pub, ok := cert.PublicKey.(*rsa.PublicKey)
+func verifyAssertion(t *jwt, key crypto.PublicKey) bool {
+	pub, ok := key.(*rsa.PublicKey)
 	if !ok {
 		return false
 	}

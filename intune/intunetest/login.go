@@ -170,11 +170,11 @@ func audienceOf(scope string) (audience string, roles []string, refused *refusal
 	case intuneResource:
 		return audience, []string{RoleIntune}, nil
 	case graphResource:
-		return audience, []string{RoleGraph}, nil
+		return audience, graphRoles, nil
 	}
 	// A cloud elsewhere has its Graph elsewhere.
 	if u, err := url.Parse(audience); err == nil && u.Port() != "" && u.Scheme == "https" {
-		return audience, []string{RoleGraph}, nil
+		return audience, graphRoles, nil
 	}
 	return "", nil, &refusal{400, 500011, "invalid_resource", "The resource principal was not found in the tenant."}
 }

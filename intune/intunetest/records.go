@@ -58,6 +58,7 @@ type Transaction struct {
 	Validations   int    `json:"validations"`
 	Successes     int    `json:"successes"` // success notifications taken
 	Failures      int    `json:"failures"`
+	Device        string `json:"device,omitempty"` // whom the challenge was for
 }
 
 // records is what the cloud remembers. Its owner holds c.mu.
@@ -65,6 +66,11 @@ type records struct {
 	notifications []Notification
 	transactions  []*Transaction
 	byID          map[[2]string]*Transaction
+	revocations   []*Revocation
+	byContext     map[[2]string]*Revocation // by tenant and context
+	contradictory []Contradiction
+	cooling       map[string]time.Time // by tenant: until then downloads are empty
+	pfx           []*PFX
 	file          *os.File
 }
 
@@ -89,19 +95,25 @@ func (s *records) close() error {
 	return f.Close()
 }
 
+// save writes a line into the state file, if there is one, and syncs it.
+func (s *records) save(line any) error {
+	if s.file == nil {
+		return nil
+	}
+	b, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	if _, err := s.file.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return s.file.Sync()
+}
+
 // take records a notification, durably if there is a file.
 func (s *records) take(n Notification) error {
-	if s.file != nil {
-		line, err := json.Marshal(n)
-		if err != nil {
-			return err
-		}
-		if _, err := s.file.Write(append(line, '\n')); err != nil {
-			return err
-		}
-		if err := s.file.Sync(); err != nil {
-			return err
-		}
+	if err := s.save(n); err != nil {
+		return err
 	}
 	s.notifications = append(s.notifications, n)
 	return nil

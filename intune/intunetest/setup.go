@@ -30,9 +30,10 @@ func (c *Cloud) SetRoles(tenantName, clientID string, roles ...string) error {
 	return c.change(tenantName, clientID, func(a *App) { a.Roles = slices.Clone(roles) })
 }
 
-// SetCertificates replaces the certificates of an application.
+// SetCertificates replaces the certificates of an application, which count at
+// once.
 func (c *Cloud) SetCertificates(tenantName, clientID string, certs ...*x509.Certificate) error {
-	return c.change(tenantName, clientID, func(a *App) { a.Certificates = slices.Clone(certs) })
+	return c.change(tenantName, clientID, func(a *App) { a.setKeys(certs) })
 }
 
 // SetSecrets replaces the client secrets of an application.

@@ -1,6 +1,7 @@
 package intunetest
 
 import (
+	"crypto"
 	"crypto/x509"
 	"slices"
 	"strings"
@@ -12,7 +13,15 @@ import (
 const (
 	RoleGraph  = "Application.Read.All"
 	RoleIntune = "scep_challenge_provider"
+
+	RoleOwnKeys = "Application.ReadWrite.OwnedBy"
+	RoleAllKeys = "Application.ReadWrite.All"
+	RolePFX     = "DeviceManagementConfiguration.ReadWrite.All"
+	RoleUsers   = "User.Read.All"
 )
+
+// graphRoles are those that a token for Microsoft Graph can have.
+var graphRoles = []string{RoleGraph, RoleOwnKeys, RoleAllKeys, RolePFX, RoleUsers}
 
 // Tenant is an organisation in the cloud.
 type Tenant struct {
@@ -21,14 +30,35 @@ type Tenant struct {
 	Apps     []App
 	Profiles []Profile
 	Devices  []Device
+	Users    []User // beside those of the devices
+}
+
+// User is a user without a device.
+type User struct {
+	ID   string `json:"id"`   // GUID
+	Name string `json:"name"` // user principal name
 }
 
 // App is an application registration.
 type App struct {
 	ClientID     string
+	ObjectID     string // of the application object; "": one is made
+	Name         string // display name
 	Secrets      []secret.Text
-	Certificates []*x509.Certificate
+	Certificates []*x509.Certificate // to begin with; each becomes a key
+	Federated    []Federated
 	Roles        []string // application permissions with admin consent
+
+	keys []*appKey
+}
+
+// Federated is a workload identity federation of an application: tokens of
+// another issuer that count in place of a secret.
+type Federated struct {
+	Issuer   string
+	Subject  string
+	Audience string           // default api://AzureADTokenExchange
+	Key      crypto.PublicKey // RSA key that signs the issuer's tokens, with RS256
 }
 
 // Profile is a SCEP certificate profile. Subject and names may contain the
@@ -81,6 +111,10 @@ func newTenant(t Tenant) *tenant {
 	w := &tenant{Tenant: t, released: map[target]bool{}}
 	w.Profiles, w.Devices = slices.Clone(t.Profiles), slices.Clone(t.Devices)
 	for _, a := range t.Apps {
+		if a.ObjectID == "" {
+			a.ObjectID = guid()
+		}
+		a.setKeys(a.Certificates)
 		w.apps = append(w.apps, &a)
 	}
 	return w

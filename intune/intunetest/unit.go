@@ -20,33 +20,79 @@ const scepVersion = "2018-02-20"
 // scepPath has the shape of real ones: several segments, so that wrongly
 // joined addresses are found out.
 func (c *Cloud) scepPath() string {
+	return c.unitPath() + "/RACerts/ScepRequestValidationFEService/Gateway/StatelessScepRequestValidationService"
+}
+
+// pkiPath is the base of the revocation actions.
+func (c *Cloud) pkiPath() string {
+	return c.unitPath() + "/RACerts/StatelessPkiConnectorService/Gateway/StatelessPkiConnectorService"
+}
+
+func (c *Cloud) unitPath() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	base := "/RACerts/ScepRequestValidationFEService/Gateway/StatelessScepRequestValidationService"
 	if c.unit == 0 {
-		return base
+		return ""
 	}
-	return fmt.Sprintf("/unit%d%s", c.unit, base)
+	return fmt.Sprintf("/unit%d", c.unit)
 }
 
 // ScaleUnit is the part of Intune that the tenants live in.
 func (c *Cloud) ScaleUnit() http.Handler {
-	actions := map[string]http.HandlerFunc{
-		"validateRequest":     c.at(Validate, c.action(c.validate)),
-		"successNotification": c.at(Success, c.action(c.success)),
-		"failureNotification": c.at(Failure, c.action(c.failure)),
+	scep := map[string]http.HandlerFunc{
+		"ScepActions/validateRequest":     c.at(Validate, c.action(c.validate)),
+		"ScepActions/successNotification": c.at(Success, c.action(c.success)),
+		"ScepActions/failureNotification": c.at(Failure, c.action(c.failure)),
+	}
+	pki := map[string]http.HandlerFunc{
+		c.options.Revocation.DownloadAction: c.at(Download, c.download),
+		c.options.Revocation.UploadAction:   c.at(Upload, c.upload),
+	}
+	find := func(path string) http.HandlerFunc {
+		if name, ok := strings.CutPrefix(path, c.scepPath()+"/"); ok {
+			return scep[name]
+		}
+		if name, ok := strings.CutPrefix(path, c.pkiPath()+"/"); ok {
+			return pki[name]
+		}
+		return nil
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, ok := strings.CutPrefix(r.URL.Path, c.scepPath()+"/ScepActions/")
-		handler := actions[name]
-		if !ok || handler == nil || r.Method != http.MethodPost || r.URL.RawQuery != "" {
-			c.at("unknown", func(w http.ResponseWriter, r *http.Request) {
+		handler := find(r.URL.Path)
+		if handler == nil || r.Method != http.MethodPost || r.URL.RawQuery != "" {
+			handler = c.at("unknown", func(w http.ResponseWriter, r *http.Request) {
 				serviceError(w, r, http.StatusNotFound, "ResourceNotFound", "No service at this address.")
-			})(w, r)
-			return
+			})
 		}
 		handler(w, r)
 	})
+}
+
+// received checks what all actions of the scale unit have in common: token,
+// role, content type and api-version. It has answered when it reports false.
+func (c *Cloud) received(w http.ResponseWriter, r *http.Request, version string) (jwtClaims, []byte, bool) {
+	refuse := func(status int, code, words string) (jwtClaims, []byte, bool) {
+		serviceError(w, r, status, code, words)
+		return jwtClaims{}, nil, false
+	}
+	claims, err := c.checkToken(bearer(r))
+	if err != nil || strings.TrimSuffix(claims.Audience, "/")+"/" != intuneResource {
+		return refuse(http.StatusUnauthorized, "Unauthorized", "The token is missing, expired or for another audience.")
+	}
+	if !slices.Contains(claims.Roles, RoleIntune) {
+		return refuse(c.options.RoleStatus, "Unauthorized", "Application is not authorized to perform this operation. Application must have one of the following scopes: "+RoleIntune)
+	}
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
+		return refuse(http.StatusUnsupportedMediaType, "UnsupportedMediaType", "The body must be JSON.")
+	}
+	if r.Header.Get("api-version") != version {
+		return refuse(http.StatusBadRequest, "BadRequest", "The api-version is not supported.")
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "BadRequest", err.Error())
+	}
+	return claims, body, true
 }
 
 // verdict is the answer of an action.
@@ -55,31 +101,14 @@ type verdict struct {
 	words string
 }
 
-// action checks what all actions have in common, and writes their verdict.
+// action checks what all SCEP actions have in common, and writes their verdict.
 func (c *Cloud) action(do func(*tenant, map[string]json.RawMessage) (verdict, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		claims, err := c.checkToken(bearer(r))
-		if err != nil || strings.TrimSuffix(claims.Audience, "/")+"/" != intuneResource {
-			serviceError(w, r, http.StatusUnauthorized, "Unauthorized", "The token is missing, expired or for another audience.")
+		claims, body, ok := c.received(w, r, scepVersion)
+		if !ok {
 			return
 		}
-		if !slices.Contains(claims.Roles, RoleIntune) {
-			serviceError(w, r, c.options.RoleStatus, "Unauthorized", "Application is not authorized to perform this operation. Application must have one of the following scopes: "+RoleIntune)
-			return
-		}
-		if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-			serviceError(w, r, http.StatusUnsupportedMediaType, "UnsupportedMediaType", "The body must be JSON.")
-			return
-		}
-		if r.Header.Get("api-version") != scepVersion {
-			serviceError(w, r, http.StatusBadRequest, "BadRequest", "The api-version is not supported.")
-			return
-		}
-		body, err := io.ReadAll(r.Body)
-		fields := map[string]json.RawMessage{}
-		if err == nil {
-			fields, err = c.content(body)
-		}
+		fields, err := c.content(body)
 		if err != nil {
 			serviceError(w, r, http.StatusBadRequest, "BadRequest", err.Error())
 			return
@@ -167,10 +196,13 @@ func (c *Cloud) validate(t *tenant, fields map[string]json.RawMessage) (verdict,
 		return verdict{}, err
 	}
 	v := verdict{code: intune.CertificateRequestDecodingFailed, words: "The request is no PKCS #10."}
+	tr := c.records.transaction(t.ID, id, true)
 	if q, err := readCSR(der); err == nil {
 		v.code, v.words = c.judge(t, q)
+		if cl, code := c.makers.open(q.challenge, c.clock()); code == intune.Success {
+			tr.Device = cl.DeviceID
+		}
 	}
-	tr := c.records.transaction(t.ID, id, true)
 	tr.CSRHash, tr.Verdict = digest(der), string(v.code)
 	tr.Validations++
 	return v, nil
