@@ -18,7 +18,8 @@ func (p *program) benchCommand() *cobra.Command {
 		Long: `Loads the given program with its real journal, in turn with the floor: the
 public- and private-key operations that no server can do without. Prints median
 and range of the ratio of CPU time, requests a second, latencies, memory, start
-time, and what a hundred thousand journaled requests change. See
+time, what a hundred thousand journaled requests change, and what it costs to
+deliver a hundred thousand reports that are owed since an outage. See
 docs/benchmarks.md.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -51,7 +52,9 @@ docs/benchmarks.md.`,
 	f.IntVar(&o.Pairs, "pairs", 12, "how often load and floor alternate")
 	f.IntVar(&o.N, "n", 300, "requests of one load run")
 	f.IntVar(&o.Rows, "rows", 100_000, "journaled requests of the growth comparison")
-	f.StringVar(&o.Only, "only", "", `one scenario by its name, or "growth"`)
+	f.IntVar(&o.Backlog, "backlog", 100_000, "debts of the backlog comparison")
+	f.BoolVar(&o.Drain, "drain", false, "wait until the backlog is delivered, and say how long that took")
+	f.StringVar(&o.Only, "only", "", `one scenario by its name, "growth" or "backlog"`)
 	c.AddCommand(p.floorCommand())
 	return c
 }

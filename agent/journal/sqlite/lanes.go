@@ -55,20 +55,27 @@ func (j *Journal) DebtLanes(ctx context.Context, now time.Time) ([]journal.Lane,
 // lanes jumps from lane to lane along the index, however long they are.
 func lanes(c *conn) ([]journal.Lane, error) {
 	var list []journal.Lane
-	var last journal.Lane
-	for {
-		s, err := c.use(nextLane)
-		if err != nil {
-			return nil, err
+	for kind := journal.OweSuccess; kind <= journal.OweRevocation; kind++ {
+		next := ""
+		for {
+			s, err := c.use(nextLane)
+			if err != nil {
+				return nil, err
+			}
+			found, err := s.int(int64(kind)).text(next).step()
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				break
+			}
+			lane := journal.Lane{Kind: kind, Neighbour: s.colText()}
+			s.reset()
+			list = append(list, lane)
+			next = lane.Neighbour + "\x00" // the first text behind it
 		}
-		found, err := s.int(int64(last.Kind)).text(last.Neighbour).step()
-		if err != nil || !found {
-			return list, err
-		}
-		last = journal.Lane{Kind: journal.DebtKind(s.colInt()), Neighbour: s.colText()}
-		s.reset()
-		list = append(list, last)
 	}
+	return list, nil
 }
 
 // ClaimDebts implements journal.Debts.

@@ -119,25 +119,27 @@ var statements = with([lastStatement]string{
 		WHERE id = ?2 AND next_at IS NOT NULL AND (next_at <= ?3 OR held = 0)`,
 	releaseEntries: `UPDATE entries SET token = token + 1, held = 0, next_at = ? WHERE next_at IS NOT NULL AND held = 1`,
 
+	// An entry owes at most a few things: its index is named where the planner
+	// would take the kind's, which is as long as the backlog.
 	insertDebt: `INSERT INTO debts (entry, kind, neighbour, give_up, urgency, ready, held, next_at, token, attempts, since, why)
 		VALUES (?, ?, ?, ?, 0, 0, 0, ?, ?, 0, ?, '')`,
-	dropDebts:        `DELETE FROM debts WHERE entry = ? AND kind = ?`,
-	notificationOwed: `SELECT 1 FROM debts WHERE entry = ? AND kind IN (1, 2)`,
+	dropDebts:        `DELETE FROM debts INDEXED BY debts_entry WHERE entry = ? AND kind = ?`,
+	notificationOwed: `SELECT 1 FROM debts INDEXED BY debts_entry WHERE entry = ? AND kind IN (1, 2)`,
 	promoteDebts: `UPDATE debts SET ready = 1, held = 0, urgency = iif(kind = 1, -id, id) WHERE id IN
 		(SELECT id FROM debts WHERE ready = 0 AND next_at <= ? ORDER BY next_at DESC LIMIT ?)`,
-	nextLane: `SELECT kind, neighbour FROM debts WHERE ready = 1 AND (kind, neighbour) > (?, ?) ORDER BY kind, neighbour LIMIT 1`,
+	nextLane: `SELECT neighbour FROM debts INDEXED BY debts_lane WHERE ready = 1 AND kind = ? AND neighbour >= ? ORDER BY neighbour LIMIT 1`,
 	readyDebts: `SELECT id, since FROM debts WHERE ready = 1 AND kind = ? AND neighbour = ? AND next_at <= ?
 		ORDER BY urgency LIMIT ?`,
 	lateSuccesses: `SELECT id FROM debts INDEXED BY debts_late WHERE kind = 1 AND give_up <= ?1 AND (held = 0 OR next_at <= ?1) ORDER BY give_up LIMIT ?2`,
-	lateFailures:  `SELECT id FROM debts WHERE kind = 2 AND since < ?2 AND (held = 0 OR next_at <= ?1) ORDER BY since LIMIT ?3`,
+	lateFailures:  `SELECT id FROM debts INDEXED BY debts_kind WHERE kind = 2 AND since < ?2 AND (held = 0 OR next_at <= ?1) ORDER BY since LIMIT ?3`,
 	debtStat:      `SELECT count(*), coalesce(min(since), 0) FROM debts WHERE kind = ?`,
 	owedDebts:     `SELECT ` + debtColumns + `, ` + entryColumns + ` FROM debts d JOIN entries e ON e.id = d.entry WHERE d.id < ? ORDER BY d.id DESC LIMIT ?`,
-	debtsOf:       `SELECT id FROM debts WHERE entry = ? AND kind = ? AND (held = 0 OR next_at <= ?) ORDER BY id`,
+	debtsOf:       `SELECT id FROM debts INDEXED BY debts_entry WHERE entry = ? AND kind = ? AND (held = 0 OR next_at <= ?) ORDER BY id`,
 	claimDebt:     `UPDATE debts SET token = token + 1, held = 1, ready = 0, next_at = ? WHERE id = ?`,
 	debtByID:      `SELECT ` + debtColumns + `, ` + entryColumns + ` FROM debts d JOIN entries e ON e.id = d.entry WHERE d.id = ?`,
 	deleteDebt:    `DELETE FROM debts WHERE id = ?`,
 	postponeDebt:  `UPDATE debts SET token = token + 1, held = 0, ready = 0, next_at = ?, attempts = attempts + 1, why = ? WHERE id = ?`,
-	extendDebt:    `UPDATE debts SET give_up = ? WHERE entry = ? AND kind = 1`,
+	extendDebt:    `UPDATE debts INDEXED BY debts_entry SET give_up = ? WHERE entry = ? AND kind = 1`,
 	releaseDebts:  `UPDATE debts SET token = token + 1, held = 0, ready = 0, next_at = ? WHERE held = 1`,
 	wipeCSR:       `UPDATE entries SET sealed_csr = NULL WHERE id = ? AND sealed_csr IS NOT NULL`,
 

@@ -26,6 +26,8 @@ type Options struct {
 	Pairs   int    // load and floor in turn; 0: 12
 	N       int    // requests of one load run; 0: 300
 	Rows    int    // journaled requests of the growth comparison; 0: 100,000
+	Backlog int    // debts of the backlog comparison; 0: 100,000
+	Drain   bool   // wait until the backlog is delivered
 	Only    string // name of one scenario; "": all
 	Out     io.Writer
 }
@@ -34,6 +36,7 @@ type Options struct {
 type Result struct {
 	Scenarios []Scenario `json:"scenarios"`
 	Growth    *Growth    `json:"growth,omitempty"`
+	Backlog   *Backlog   `json:"backlog,omitempty"`
 }
 
 // Scenario is one way to run the program.
@@ -71,6 +74,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	setDefault(&o.Pairs, 12)
 	setDefault(&o.N, 300)
 	setDefault(&o.Rows, 100_000)
+	setDefault(&o.Backlog, 100_000)
 	var r Result
 	for _, s := range scenarios {
 		if o.Only != "" && o.Only != s.Name {
@@ -82,15 +86,22 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		s.print(o.Out)
 		r.Scenarios = append(r.Scenarios, s)
 	}
-	if o.Only != "" && o.Only != "growth" {
-		return r, nil
+	if o.Only == "" || o.Only == "growth" {
+		g, err := o.growth(ctx)
+		if err != nil {
+			return r, fmt.Errorf("growth: %w", err)
+		}
+		g.print(o.Out)
+		r.Growth = g
 	}
-	g, err := o.growth(ctx)
-	if err != nil {
-		return r, fmt.Errorf("growth: %w", err)
+	if o.Only == "" || o.Only == "backlog" {
+		b, err := o.backlog(ctx)
+		if err != nil {
+			return r, fmt.Errorf("backlog: %w", err)
+		}
+		b.print(o.Out)
+		r.Backlog = b
 	}
-	g.print(o.Out)
-	r.Growth = g
 	return r, nil
 }
 

@@ -31,3 +31,32 @@ func (g *Growth) print(out io.Writer) {
 	fmt.Fprintf(out, "  %7d journaled requests         %.2f ms; pair by pair %+.1f %% (median), scatter %.1f %%\n", g.Many, g.ManyMedian, g.Difference, g.Scatter)
 	fmt.Fprintf(out, "  start with %d             %.0f ms, RSS %.1f MiB\n", g.Many, g.ManyStart, g.ManyMB)
 }
+
+func (b *Backlog) print(out io.Writer) {
+	fmt.Fprintf(out, "backlog of %d, enrolments at 8 connections against none owed (medians of %d pairs, range), budget %.2f\n", b.Debts, len(b.CPU), b.Budget)
+	for _, row := range []struct {
+		name   string
+		ratios []float64
+		of     func(Window) float64
+	}{
+		{"CPU a request", b.CPU, func(w Window) float64 { return w.CPU }},
+		{"p50", b.P50, func(w Window) float64 { return w.P50 }},
+		{"p99", b.P99, func(w Window) float64 { return w.P99 }},
+	} {
+		low, high := spread(row.ratios)
+		fmt.Fprintf(out, "  %-30s  %.3f (%.3f to %.3f): %.2f and %.2f ms\n", row.name, median(row.ratios), low, high,
+			median(each(b.Calm, row.of)), median(each(b.Owing, row.of)))
+	}
+	fmt.Fprintf(out, "  delivered meanwhile             %.0f a second\n", b.PerSecond)
+	if b.Seconds > 0 {
+		fmt.Fprintf(out, "  delivered                       after %.0f s\n", b.Seconds)
+	}
+}
+
+func each(windows []Window, of func(Window) float64) []float64 {
+	var list []float64
+	for _, w := range windows {
+		list = append(list, of(w))
+	}
+	return list
+}
