@@ -2,6 +2,9 @@ package enroll_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -237,6 +240,38 @@ func TestKeyRules(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				req := newDevice(0, "good").request(t, scep.PKCSReq)
 				req.CSR.PublicKey = tc.key
+				if tc.rule != "" {
+					w.wantRule(req, tc.rule, scep.BadAlg)
+					return
+				}
+				w.send(req)
+				if w.core.issues != 1 {
+					t.Error("the CA was not asked")
+				}
+			})
+		})
+	}
+}
+
+// TestECDSAKeysWhereTheyAreAccepted: for requests that come from within.
+func TestECDSAKeysWhereTheyAreAccepted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		curve elliptic.Curve
+		rule  policymodule.Reason
+	}{
+		"P-256": {elliptic.P256(), ""}, "P-384": {elliptic.P384(), ""}, "P-521": {elliptic.P521(), enroll.RuleKeyType},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.stop()
+				w.config.Rules.ECDSA = true
+				w.start()
+				key, err := ecdsa.GenerateKey(tc.curve, rand.Reader)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req := newDevice(0, "good").request(t, scep.PKCSReq)
+				req.CSR.PublicKey = key.Public()
 				if tc.rule != "" {
 					w.wantRule(req, tc.rule, scep.BadAlg)
 					return

@@ -3,6 +3,8 @@ package enroll
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/asn1"
 	"fmt"
@@ -22,6 +24,7 @@ type Rules struct {
 	MaxValidity  time.Duration           // cap on a certificate's life; 0: the template's
 	LegacySHA1   bool                    // accept CSRs that are signed with SHA-1
 	ExtKeyUsages []asn1.ObjectIdentifier // what may be asked for; empty: anything that is not forbidden
+	ECDSA        bool                    // accept ECDSA keys on P-256 and P-384 too; only where no reply is encrypted to the key
 	StripSID     bool                    // let a requested SID extension pass; for a CA that never copies it
 	RefuseSIDURI bool                    // refuse a SID in a SAN URI even when the module vouched for it
 
@@ -127,8 +130,15 @@ func refuse(rule policymodule.Reason, info policymodule.FailInfo, detail string)
 }
 
 // checkKey wants an RSA key of sane size: devices must be able to open the
-// reply, and RFC 8894 knows no way for other keys but a password.
+// reply, and RFC 8894 knows no way for other keys but a password. Who asks
+// from within this process gets no such reply.
 func (r Rules) checkKey(req *scep.Request) *policymodule.Decision {
+	if ec, ok := req.CSR.PublicKey.(*ecdsa.PublicKey); ok && r.ECDSA {
+		if ec.Curve != elliptic.P256() && ec.Curve != elliptic.P384() {
+			return refuse(RuleKeyType, policymodule.BadAlg, "an ECDSA key on another curve than P-256 and P-384")
+		}
+		return nil
+	}
 	key, ok := req.CSR.PublicKey.(*rsa.PublicKey)
 	if !ok {
 		return refuse(RuleKeyType, policymodule.BadAlg, "only RSA keys can be enrolled over SCEP")

@@ -39,12 +39,6 @@ func (w *work) awaited() bool {
 	return true
 }
 
-// turner is a CA that takes so many calls at one time, as ca/route does. Issue
-// takes its turn by itself; Find and Collect are called past it, on one road.
-type turner interface {
-	Turn(ctx context.Context) (leave func(), err error)
-}
-
 // errNoTurn says that the CA was not asked.
 var errNoTurn = errors.New("no turn at the CA")
 
@@ -52,22 +46,20 @@ var errNoTurn = errors.New("no turn at the CA")
 // turn: the settle worker takes up no other work before.
 const backgroundPatience = 3 * time.Second
 
-// inTurn makes one call to the CA that is not Issue.
+// inTurn makes one call to the CA that is not Issue, which takes a turn itself.
 func (w *work) inTurn(ctx context.Context, call func(context.Context) (*ca.Issued, error)) (*ca.Issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
 	defer cancel()
-	if t, ok := w.p.CA.(turner); ok {
-		waiting := ctx
-		if admission.IsBackground(ctx) {
-			var stop context.CancelFunc
-			waiting, stop = context.WithTimeout(ctx, backgroundPatience)
-			defer stop()
-		}
-		leave, err := t.Turn(waiting)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errNoTurn, err)
-		}
-		defer leave()
+	waiting := ctx
+	if admission.IsBackground(ctx) {
+		var stop context.CancelFunc
+		waiting, stop = context.WithTimeout(ctx, backgroundPatience)
+		defer stop()
 	}
+	leave, err := ca.Turn(waiting, w.p.CA)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoTurn, err)
+	}
+	defer leave()
 	return call(ctx)
 }

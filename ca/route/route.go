@@ -47,7 +47,7 @@ const (
 	defaultPatience   = 20 * time.Second
 )
 
-// CA is one CA behind its roads. It implements ca.Roads and is safe for
+// CA is one CA behind its roads. It implements ca.Roads and ca.Turner, and is safe for
 // concurrent use.
 type CA struct {
 	cfg   Config
@@ -60,7 +60,10 @@ type road struct {
 	breaker breaker
 }
 
-var _ ca.Roads = (*CA)(nil)
+var (
+	_ ca.Roads  = (*CA)(nil)
+	_ ca.Turner = (*CA)(nil)
+)
 
 // New returns the CA, or says what is wrong.
 func New(cfg Config) (*CA, error) {
@@ -152,14 +155,9 @@ func (c *CA) Chain(ctx context.Context) ([]*x509.Certificate, error) {
 // how many were refused, by reason.
 func (c *CA) Queue() admission.Stats { return c.gate.Stats() }
 
-// Turn waits until a call to the CA may begin; leave ends it. The marks of
-// package admission in the context say who goes first: devices before jobs, and
-// the device whose challenge ends first before the others. The error wraps
-// ca.ErrUnavailable, since nothing was submitted; that of a full or slow line
-// says when to come again (RetryAfter).
-//
-// Issue takes a turn by itself. Whoever calls a road, found by ca.Ability, takes
-// one before.
+// Turn implements ca.Turner: devices before jobs, and the device whose challenge
+// ends first before the others. The error of a full or slow line says when to
+// come again (RetryAfter).
 func (c *CA) Turn(ctx context.Context) (leave func(), err error) {
 	leave, err = c.gate.Enter(ctx, admission.TicketOf(ctx))
 	if shed, ok := errors.AsType[*admission.Shed](err); ok {
