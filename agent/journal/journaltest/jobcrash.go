@@ -62,6 +62,74 @@ func testJobPowerFailure(t *testing.T, open func(*testing.T) *fixture) {
 	})
 }
 
+// testLastStep cuts the power right after each step: no later one takes it
+// along to the disk.
+func testLastStep(t *testing.T, open func(*testing.T) *fixture) {
+	if open(t).h.PowerFail == nil {
+		t.Skip("this store cannot be made to suffer a power failure")
+	}
+	succeeded := journal.JobResult{Succeeded: true}
+	rows := []struct {
+		name string
+		step func(f *fixture, job journal.Job) error
+		kept func(f *fixture, job journal.Job, s journal.Source) bool
+	}{
+		{"saved work", func(f *fixture, j journal.Job) error {
+			return f.Journal.SaveJob(f.t.Context(), j, []byte("work"))
+		}, func(_ *fixture, j journal.Job, _ journal.Source) bool { return string(j.Work) == "work" }},
+		{"a failed attempt", func(f *fixture, j journal.Job) error {
+			return f.Journal.PostponeJob(f.t.Context(), j, f.clock(), "why")
+		}, func(_ *fixture, j journal.Job, _ journal.Source) bool { return j.Attempts == 1 }},
+		{"a result", func(f *fixture, j journal.Job) error {
+			return f.Journal.FinishJob(f.t.Context(), j, succeeded, f.clock())
+		}, func(_ *fixture, j journal.Job, _ journal.Source) bool { return j.State == journal.JobOwed }},
+		{"a report", func(f *fixture, j journal.Job) error {
+			f.finish(j, succeeded)
+			return f.Journal.SettleReports(f.t.Context(), f.claimReports("contoso", 1), journal.Taken, f.clock())
+		}, func(_ *fixture, j journal.Job, _ journal.Source) bool { return j.State == journal.JobOver }},
+		{"a failed upload", func(f *fixture, j journal.Job) error {
+			f.finish(j, succeeded)
+			return f.Journal.PostponeReports(f.t.Context(), f.claimReports("contoso", 1), f.clock(), "why")
+		}, func(_ *fixture, j journal.Job, _ journal.Source) bool { return j.Attempts == 1 }},
+		{"a job of our own", func(f *fixture, _ journal.Job) error {
+			return f.Journal.AddJob(f.t.Context(), newJob("own"), "contoso", f.clock())
+		}, func(_ *fixture, _ journal.Job, s journal.Source) bool { return s.Open == 2 }},
+		{"a poll", func(f *fixture, _ journal.Job) error {
+			f.pass(time.Second)
+			return f.Journal.RecordPoll(f.t.Context(), f.lead("contoso", "a"), f.clock())
+		}, func(f *fixture, _ journal.Job, s journal.Source) bool { return s.LastPoll.Equal(f.clock()) }},
+		{"a pause", func(f *fixture, _ journal.Job) error {
+			return f.Journal.PauseSource(f.t.Context(), "contoso", "why", f.clock())
+		}, func(_ *fixture, _ journal.Job, s journal.Source) bool { return s.PausedWhy == "why" }},
+		{"the end of a pause", func(f *fixture, _ journal.Job) error {
+			f.pause("contoso", "why")
+			return f.Journal.ResumeSource(f.t.Context(), "contoso", f.clock())
+		}, func(_ *fixture, _ journal.Job, s journal.Source) bool { return s.PausedWhy == "" && !s.ResumedAt.IsZero() }},
+		{"an import", func(f *fixture, _ journal.Job) error {
+			_, err := f.Journal.ImportIssued(f.t.Context(), []journal.ImportedCertificate{{Tenant: "contoso"}}, f.clock())
+			return err
+		}, func(f *fixture, _ journal.Job, _ journal.Source) bool {
+			return len(must(f.Journal.Imported(f.t.Context(), "", ""))(f.t)) == 1
+		}},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			f := open(t)
+			f.accept(f.lead("contoso", "a"), "one")
+			job := f.claimJobs(1)[0]
+			if err := row.step(f, job); err != nil {
+				t.Fatal(err)
+			}
+			f.powerFail()
+			sources := must(f.Journal.Sources(t.Context()))(t)
+			job = must(f.Journal.Job(t.Context(), job.ID))(t)
+			if !row.kept(f, job, sources[0]) {
+				t.Errorf("it is gone: job %+v, source %+v", job, sources[0])
+			}
+		})
+	}
+}
+
 // testBrokenBatch: a batch whose write broke is there as a whole or not at all.
 func testBrokenBatch(t *testing.T, open func(*testing.T) *fixture) {
 	if open(t).h.BreakNextWrite == nil {

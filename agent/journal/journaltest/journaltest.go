@@ -63,6 +63,7 @@ func Run(t *testing.T, newHarness func(t *testing.T, clock func() time.Time) Har
 		{"imported", testImported},
 		{"races for jobs", testJobRaces},
 		{"power failure amid jobs", testJobPowerFailure},
+		{"power failure after each step", testLastStep},
 		{"broken batches", testBrokenBatch},
 		{"restart", testRestart},
 		{"power failure", testPowerFailure},
