@@ -9,6 +9,7 @@
 package jobqueue
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -40,6 +41,9 @@ type Config struct {
 	// Proxy returns the proxy for a request, nil for none; nil: never one. The
 	// environment is not looked at.
 	Proxy func(*http.Request) (*url.URL, error)
+
+	// Dial opens connections below TLS; nil: TCP. For tests, and for tunnels.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ConnectTimeout time.Duration // for TCP and for TLS, each; 0: 10 s
 	Timeout        time.Duration // for a whole exchange; 0: 60 s
@@ -91,10 +95,13 @@ func New(config Config) (*Client, error) {
 }
 
 func (c *Client) transport() *http.Transport {
-	dialer := net.Dialer{Timeout: c.config.ConnectTimeout}
+	dial := c.config.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: c.config.ConnectTimeout}).DialContext
+	}
 	return &http.Transport{
 		Proxy:       c.config.Proxy,
-		DialContext: dialer.DialContext,
+		DialContext: dial,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    c.config.RootCAs,
