@@ -1,6 +1,7 @@
 package entra_test
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certconnector/certconnector/agent/identity/entra"
 	"github.com/certconnector/certconnector/internal/testkeys"
@@ -174,5 +176,41 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAdoptedCertificateIsRotatedLikeAnyOther(t *testing.T) {
+	elsewhere := newWorld(t)
+	if _, err := elsewhere.store.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	uploaded := elsewhere.store.Certificates()[0]
+
+	w := newWorld(t, func(c *entra.Config) {
+		c.NewKey = func(int) (*rsa.PrivateKey, error) { return testkeys.RSA2048(5), nil }
+	})
+	w.cloud.upload(uploaded.Certificate, "by hand")
+	for range 2 {
+		if err := w.store.Adopt(t.Context(), uploaded); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.clock = w.clock.Add(time.Hour)
+	w.pass(time.Hour, time.Minute)
+	if s := w.states(); s != "1 working" {
+		t.Fatalf("adopted: %s", s)
+	}
+	w.clock = w.clock.Add(241 * day)
+	w.pass(10*day, time.Hour)
+	if s := w.states(); s != "2 working" {
+		t.Fatalf("rotated: %s", s)
+	}
+	// The configuration still names it at the next start.
+	if err := w.store.Adopt(t.Context(), uploaded); err != nil || w.states() != "2 working" {
+		t.Errorf("adopted again: %s, %v", w.states(), err)
+	}
+	other := entra.Credential{Certificate: uploaded.Certificate, Signer: testkeys.RSA2048(7)}
+	if err := w.store.Adopt(t.Context(), other); err == nil {
+		t.Error("a key of another certificate was adopted")
 	}
 }

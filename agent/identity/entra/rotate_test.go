@@ -287,3 +287,28 @@ func TestTwoProcessesMakeOneSuccessor(t *testing.T) {
 		t.Errorf("%d keys were added", w.cloud.added)
 	}
 }
+
+func TestRunTendsUntilItIsStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *entra.Config) { c.Clock = time.Now })
+		if _, err := w.store.Create(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.store.Run(ctx) }()
+		time.Sleep(10 * time.Minute)
+		if n := w.logs.FilterMessage("the Entra certificate needs something").Len(); n != 1 {
+			t.Errorf("warned %d times that it waits to be uploaded", n)
+		}
+		w.cloud.upload(w.store.Certificates()[0].Certificate, "by hand")
+		time.Sleep(20 * time.Minute)
+		if s := w.states(); s != "1 working" {
+			t.Errorf("after the upload: %s", s)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
