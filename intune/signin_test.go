@@ -242,7 +242,7 @@ func TestFederatedToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.client = w.newClient(t, withCredential(intune.Credential{TokenFile: path}), r.front(t, w))
-	err := w.validate(t, "t") // the simulator knows no federation
+	err := w.validate(t, "t") // there is no federation with such an issuer
 	if _, ok := errors.AsType[*intune.AuthError](err); !ok {
 		t.Fatalf("error %v", err)
 	}

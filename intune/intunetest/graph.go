@@ -69,6 +69,9 @@ func (c *Cloud) Graph() http.Handler {
 			http.NotFound(w, r)
 		}
 	})
+	mux.HandleFunc("/", c.at("unknown", func(w http.ResponseWriter, r *http.Request) {
+		graphError(w, http.StatusNotFound, "ResourceNotFound", "Resource not found for the segment.")
+	}))
 	c.graphApplications(mux)
 	c.graphPFX(mux)
 	return mux

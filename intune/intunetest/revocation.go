@@ -95,10 +95,11 @@ type RevocationResult struct {
 // Contradiction is a request that was told two fates: a final result, and
 // later another one.
 type Contradiction struct {
-	Context       string           `json:"context"`
-	SerialNumber  string           `json:"serial_number"`
-	First, Second RevocationResult `json:"-"`
-	Words         string           `json:"words"` // revoked, then CertificateNotFoundError
+	Context      string           `json:"context"`
+	SerialNumber string           `json:"serial_number"`
+	First        RevocationResult `json:"first"` // without its time
+	Second       RevocationResult `json:"second"`
+	Words        string           `json:"words"`
 }
 
 // Revoke asks for the revocation of a certificate that was reported, as an

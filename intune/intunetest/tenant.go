@@ -120,10 +120,11 @@ func newTenant(t Tenant) *tenant {
 	return w
 }
 
-// The tenant, application and secret of Contoso.
+// The tenant, application (client and object ID) and secret of Contoso.
 const (
 	ContosoID     = "7c0bbd1e-5a6b-4b8e-9a53-000000000001"
 	ContosoClient = "a5b8a5c6-0000-4000-8000-000000000001"
+	ContosoObject = "0b9ec7a5-0000-4000-8000-000000000001"
 	ContosoSecret = secret.Text("Sim~secret.of-contoso_0001")
 )
 
@@ -133,7 +134,7 @@ func Contoso() Tenant {
 	const clientAuth = "1.3.6.1.5.5.7.3.2"
 	t := Tenant{
 		ID: ContosoID, Domain: "contoso.example",
-		Apps: []App{{ClientID: ContosoClient, Secrets: []secret.Text{ContosoSecret}, Roles: []string{RoleGraph, RoleIntune}}},
+		Apps: []App{{ClientID: ContosoClient, ObjectID: ContosoObject, Name: "certconnector", Secrets: []secret.Text{ContosoSecret}, Roles: []string{RoleGraph, RoleIntune}}},
 	}
 	usage := int(x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment)
 	for i, platform := range []string{"windows", "ios", "macos", "android"} {
