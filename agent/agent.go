@@ -7,21 +7,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/control"
 	"github.com/certconnector/certconnector/agent/enroll"
+	"github.com/certconnector/certconnector/agent/identity"
+	"github.com/certconnector/certconnector/agent/jobs"
 	"github.com/certconnector/certconnector/agent/journal"
-	"github.com/certconnector/certconnector/agent/journal/sqlite"
 	"github.com/certconnector/certconnector/agent/outbox"
+	"github.com/certconnector/certconnector/agent/reconcile"
 	"github.com/certconnector/certconnector/agent/status"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/crp"
 	"github.com/certconnector/certconnector/crp/crphttp"
+	"github.com/certconnector/certconnector/internal/retry"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/policymodule"
@@ -34,6 +36,13 @@ type Options struct {
 	Clock   func() time.Time // nil: time.Now
 	Version string           // told to the cloud and by status; "": "unknown"
 	Ready   func()           // called once every listener is open; may be nil
+
+	// Store is a journal that several agents of one process share; it is not
+	// closed here. nil: the configured one.
+	Store Store
+	// Wait returns after a time, or when ctx ends with its error. It is what the
+	// care for our own certificates waits with; nil: by the machine's clock.
+	Wait func(ctx context.Context, d time.Duration) error
 }
 
 // Agent is the service. Run it once.
@@ -45,13 +54,18 @@ type Agent struct {
 	down    teardown
 	began   time.Time
 
-	journal      *sqlite.Journal
+	journal      Store
 	cas          map[string]authority
+	chains       map[string]*identity.Chain
+	keeper       *identity.Keeper // of our own certificates
+	sealer       *secret.Sealer
 	tenants      map[string]*intune.Client
 	principals   map[string]policymodule.Principal
 	challengers  map[string]policymodule.Challenger // by endpoint
 	registration *enroll.Registration
 	outbox       *outbox.Outbox
+	jobs         *jobs.Jobs // nil: nobody is asked for work
+	reconciler   *reconcile.Reconciler
 	handler      *scephttp.Handler
 	// registrationPoint is what other front ends ask; nil: there are none.
 	registrationPoint *crphttp.Handler
@@ -72,12 +86,15 @@ func New(cfg Config, o Options) (*Agent, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.Wait == nil {
+		o.Wait = retry.Wait
+	}
 	if o.Version == "" {
 		o.Version = "unknown"
 	}
 	a := &Agent{
 		cfg: cfg, options: o, log: o.Logger, audit: o.Logger.Named("audit"), began: o.Clock(),
-		cas: make(map[string]authority), tenants: make(map[string]*intune.Client),
+		cas: make(map[string]authority), chains: make(map[string]*identity.Chain), tenants: make(map[string]*intune.Client),
 		challengers: make(map[string]policymodule.Challenger),
 		down:        teardown{log: o.Logger},
 	}
@@ -94,15 +111,14 @@ func (a *Agent) build() error {
 	if err != nil {
 		return fmt.Errorf("%w (\"certconnector init\" makes it)", err)
 	}
-	if err := secret.CheckPrivate(a.cfg.Journal.SQLite.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	a.sealer = sealer
+	if a.journal = a.options.Store; a.journal == nil {
+		if a.journal, err = a.openStore(); err != nil {
+			return err
+		}
+		a.down.push("journal", func(context.Context) error { return a.journal.Close() })
 	}
-	if a.journal, err = sqlite.Open(a.cfg.Journal.SQLite.Path, sqlite.Options{
-		Clock: a.options.Clock, Witness: a.cfg.Journal.SQLite.Witness,
-	}); err != nil {
-		return err
-	}
-	a.down.push("journal", func(context.Context) error { return a.journal.Close() })
+	a.keeper = identity.NewKeeper(identity.Config{Clock: a.options.Clock, Wait: a.options.Wait, Log: a.log.Named("identity")})
 
 	if at := a.journal.RestoredAt(); !at.IsZero() {
 		a.log.Warn("the journal was restored from a backup; challenges that were made before are refused", zap.Time("restored_at", at))
@@ -115,6 +131,9 @@ func (a *Agent) build() error {
 		bridges[c.Name] = a.cas[c.Name].Authority
 	}
 	if err := a.buildRevocationStatus(sealer); err != nil {
+		return err
+	}
+	if err := a.noteCAs(); err != nil {
 		return err
 	}
 	points := make(map[string]*crp.Point)
@@ -166,7 +185,14 @@ func (a *Agent) build() error {
 	if a.handler, err = scephttp.New(endpoints, a.scepLimits(), a.log.Named("scep"), nil); err != nil {
 		return err
 	}
-	a.status = status.New(status.Check{Name: "journal", Check: a.journal.Err})
+	if err := a.buildJobs(); err != nil {
+		return err
+	}
+	if err := a.buildReconciler(bridges); err != nil {
+		return err
+	}
+	a.status = status.New(status.Check{Name: "journal", Check: a.journal.Err}, status.Check{Name: "certificates", Check: a.expired},
+		status.Check{Name: "jobs", Check: a.jobProblems})
 	return nil
 }
 
@@ -200,7 +226,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	defer stopWorkers()
 	work := make(chan error, 1)
 	go func() {
-		work <- runTasks(workers, []task{{"outbox", a.outbox.Run}, {"settle worker", a.registration.Settle}})
+		work <- runTasks(workers, a.workers())
 	}()
 	a.down.push("workers", func(context.Context) error { stopWorkers(); return <-work })
 	a.down.push("requests in flight", a.registration.Close)
@@ -208,6 +234,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	tasks := []task{
 		{"control socket", func(ctx context.Context) error { return socket.Serve(ctx, a, a.log.Named("control")) }},
 		{"workers", func(ctx context.Context) error { return watch(ctx, work) }},
+		{"own certificates", a.keeper.Run},
 	}
 	for _, s := range servers {
 		tasks = append(tasks, task{"listener " + s.Addr().String(), s.Serve})
@@ -221,6 +248,15 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	err = runTasks(ctx, append(tasks, a.more...))
 	a.log.Info("stopping")
 	return err
+}
+
+// workers are what goes on when the listeners are closed.
+func (a *Agent) workers() []task {
+	list := []task{{"outbox", a.outbox.Run}, {"settle worker", a.registration.Settle}}
+	if a.jobs != nil {
+		list = append(list, task{"jobs", a.jobs.Run})
+	}
+	return list
 }
 
 // watch ends when the workers do, and leaves their result for the teardown.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,11 +12,12 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/agent/identity"
+	"github.com/certconnector/certconnector/agent/identity/entra"
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/crp"
 	"github.com/certconnector/certconnector/crp/crpclient"
 	"github.com/certconnector/certconnector/internal/secret"
-	"github.com/certconnector/certconnector/internal/webserver"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/policymodule/onetime"
@@ -71,16 +71,13 @@ func buildStatic(e Endpoint, log *zap.Logger) (policymodule.Module, error) {
 
 // buildRemote asks the registration point of another certconnector.
 func (a *Agent) buildRemote(p *RemotePolicy, sealer *secret.Sealer, log *zap.Logger) (policymodule.Module, error) {
-	if err := (&KeyPair{Certificate: p.Certificate, Key: p.Key}).private(); err != nil {
-		return nil, err
-	}
-	pair, err := webserver.LoadKeyPair(p.Certificate, p.Key)
+	pair, err := a.watch("registration point "+p.URL, identity.KindCRPClient, KeyPair{Certificate: p.Certificate, Key: p.Key})
 	if err != nil {
 		return nil, err
 	}
 	cfg := crpclient.Config{
 		URL: p.URL, Tenant: p.Tenant, Sealer: sealer, Timeout: p.Timeout, UserAgent: "certconnector/" + a.options.Version,
-		Certificate: func() (*tls.Certificate, error) { return pair.GetCertificate(nil) },
+		Certificate: pair.Certificate,
 		Clock:       a.options.Clock, Log: log.Named("registration_point"),
 	}
 	if p.CAFile != "" {
@@ -134,6 +131,9 @@ func (a *Agent) buildToken(e Endpoint, sealer *secret.Sealer) (policymodule.Modu
 		if err != nil {
 			return nil, err
 		}
+		if err := a.note("endpoint "+e.Name, identity.KindTokenSigning, *p.Signing); err != nil {
+			return nil, err
+		}
 		cfg.Signers = append(cfg.Signers, token.Signer{
 			Name: signerHere, Certificate: pair.Certificate, Mint: pair.Key,
 			Rights: policymodule.Rights{Names: n},
@@ -170,40 +170,91 @@ func (e Endpoint) tenant() string {
 
 // buildTenant builds a tenant's client and its registration point.
 func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.Time) (*crp.Point, error) {
-	cfg := intune.Config{
-		TenantID: t.TenantID, ClientID: t.ClientID, Provider: "certconnector/" + a.options.Version,
-		Cloud: intune.Cloud(t.Cloud),
-		Endpoints: intune.Endpoints{
-			Authority: t.URLs.Authority, Graph: t.URLs.Graph, Resource: t.URLs.Resource, ServiceHosts: t.URLs.ServiceHosts,
-		},
-		Timeouts: intune.Timeouts{
-			Token: t.Timeouts.Token, Discovery: t.Timeouts.Discovery,
-			Validate: t.Timeouts.Service, Notify: t.Timeouts.Service, Total: t.Timeouts.Total,
-		},
-		Clock: clock, Log: a.log.Named("intune").With(zap.String("tenant", t.Name)),
+	var store *entra.Store
+	if m := t.Credential.Managed; m != nil {
+		var err error
+		if store, err = m.open(t.Name, clock, a.log.Named("entra"), a.audit); err != nil {
+			return nil, err
+		}
+		if len(store.Certificates()) == 0 {
+			return nil, fmt.Errorf("tenant %q: there is no certificate for Entra ID yet; run \"certconnector entra create\" and upload what it makes", t.Name)
+		}
 	}
-	var err error
-	if cfg.Credential, err = t.Credential.load(); err != nil {
-		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
-	}
-	if cfg.Proxy, err = t.Proxy.load(); err != nil {
-		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
-	}
-	if cfg.RootCAs, err = extraRoots(t.CAFile); err != nil {
-		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
+	cfg, err := a.intuneConfig(t, store)
+	if err != nil {
+		return nil, err
 	}
 	client, err := intune.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
 	}
 	a.tenants[t.Name] = client
+	if store != nil {
+		a.buildEntra(t, store, cfg, client)
+	} else if err := a.noteCredential(t); err != nil {
+		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
+	}
 	return crp.New(crp.Config{Tenant: t.Name, Cloud: client, Sealer: sealer, Clock: clock, Log: cfg.Log})
 }
 
+// intuneConfig is how a tenant is reached. store is its managed certificate,
+// nil where it signs in with something else.
+func (a *Agent) intuneConfig(t Tenant, store *entra.Store) (cfg intune.Config, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("tenant %q: %w", t.Name, err)
+		}
+	}()
+	cfg = intune.Config{
+		TenantID: t.TenantID, ClientID: t.ClientID, Provider: "certconnector/" + a.options.Version,
+		Cloud: intune.Cloud(t.Cloud),
+		Endpoints: intune.Endpoints{
+			Authority: t.URLs.Authority, Graph: t.URLs.Graph, Resource: t.URLs.Resource, ServiceHosts: t.URLs.ServiceHosts,
+			RevocationService: t.API.RevocationService, RevocationVersion: t.API.RevocationVersion,
+			DownloadAction: t.API.DownloadAction, UploadAction: t.API.UploadAction,
+		},
+		Timeouts: intune.Timeouts{
+			Token: t.Timeouts.Token, Discovery: t.Timeouts.Discovery,
+			Validate: t.Timeouts.Service, Notify: t.Timeouts.Service, Total: t.Timeouts.Total,
+		},
+		Clock: a.options.Clock, Log: a.log.Named("intune").With(zap.String("tenant", t.Name)),
+	}
+	if t.Revocation != nil && t.Revocation.Codes == "number" {
+		cfg.RevocationCodes = intune.CodeNumbers
+	}
+	if store != nil {
+		cfg.Credential.Certificates = certificates(store)
+	} else if cfg.Credential, err = t.Credential.load(); err != nil {
+		return cfg, err
+	}
+	if cfg.Proxy, err = t.Proxy.load(); err != nil {
+		return cfg, err
+	}
+	cfg.RootCAs, err = extraRoots(t.CAFile)
+	return cfg, err
+}
+
+// noteCredential puts what a tenant signs in with into the inventory.
+func (a *Agent) noteCredential(t Tenant) error {
+	name, c := "tenant "+t.Name, t.Credential
+	switch {
+	case c.Secret != nil:
+		a.keeper.Add(identity.Note(identity.Secret(name, identity.KindEntraSecret, c.Secret.place(), time.Time{}), a.options.Clock))
+	case c.TokenFile != "":
+		a.keeper.Add(identity.Note(identity.Secret(name, identity.KindEntraSecret, c.TokenFile, time.Time{}), a.options.Clock))
+	default:
+		return a.note(name, identity.KindEntraClient, KeyPair{Certificate: c.Certificate, Key: c.Key})
+	}
+	return nil
+}
+
 func (c Credential) load() (intune.Credential, error) {
-	if c.Secret != nil {
+	switch {
+	case c.Secret != nil:
 		text, err := c.Secret.Read()
 		return intune.Credential{Secret: text}, err
+	case c.TokenFile != "":
+		return intune.Credential{TokenFile: c.TokenFile}, secret.CheckPrivate(c.TokenFile)
 	}
 	certs, err := embedded.LoadChain(c.Certificate)
 	if err != nil {

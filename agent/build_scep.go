@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,9 +17,9 @@ import (
 // and the keys that speak to devices.
 func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodule.Module, issuer authority) (scephttp.Endpoint, error) {
 	algorithms := scep.Algorithms{LegacySHA1: e.Algorithms.LegacySHA1, Legacy3DES: e.Algorithms.Legacy3DES}
-	ra, err := buildRA(ctx, e, issuer)
+	ra, err := a.buildRA(ctx, e)
 	if err != nil {
-		return scephttp.Endpoint{}, fmt.Errorf("endpoint %q: %w", e.Name, err)
+		return scephttp.Endpoint{}, err
 	}
 	rules, err := e.rules()
 	if err != nil {
@@ -41,8 +42,8 @@ func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodu
 		admin = e.Policy.Onetime.AdminPath
 	}
 	return scephttp.Endpoint{
-		Name: e.Name, Path: e.Path, Enroller: enroller, RA: func() *scep.RA { return ra }, Algorithms: algorithms,
-		Ready:   func() error { return a.ready(e, module) },
+		Name: e.Name, Path: e.Path, Enroller: enroller, RA: ra.Live, Algorithms: algorithms,
+		Ready:   func() error { return errors.Join(ra.Expired(), a.ready(e, module)) },
 		Clock:   a.options.Clock,
 		BareGET: bare, AdminPath: admin, NDESCompatible: strings.HasPrefix(strings.ToLower(e.Path), "/certsrv/mscep"),
 	}, nil
@@ -84,30 +85,6 @@ func (e Endpoint) rules() (enroll.Rules, error) {
 		RenewalWithoutChallenge: e.Renewal.WithoutChallenge, RenewalNewKey: !e.Renewal.AllowSameKey, RenewalGrace: e.Renewal.Grace,
 		RenewalFrom: e.Renewal.From,
 	}, err
-}
-
-func buildRA(ctx context.Context, e Endpoint, issuer authority) (*scep.RA, error) {
-	chain, err := issuer.Chain(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading the chain of CA %q: %w", e.CA, err)
-	}
-	material := scep.RA{Shape: scep.SplitRA, Chain: chain, IncludeRoot: e.GetCACert.IncludeRoot, DERSort: e.GetCACert.DERSort, DummyContent: e.DummyContent}
-	if material.Signing, err = loadPair(e.RA.Signing); err != nil {
-		return nil, err
-	}
-	if e.RA.Shape == ShapeCombined {
-		material.Shape, material.Encryption = scep.CombinedRA, material.Signing
-	} else if material.Encryption, err = loadPair(e.RA.Encryption); err != nil {
-		return nil, err
-	}
-	if e.GetCACert.Next != "" {
-		next, err := embedded.LoadChain(e.GetCACert.Next)
-		if err != nil {
-			return nil, fmt.Errorf("next CA: %w", err)
-		}
-		material.Next = &scep.NextCA{Chain: next}
-	}
-	return scep.NewRA(material)
 }
 
 func loadPair(p KeyPair) (scep.KeyPair, error) {

@@ -30,6 +30,8 @@ type Config struct {
 	// What this service answers to other front ends: a certconnector without an
 	// Intune credential, or Microsoft's NDES with our policy module.
 	RegistrationPoint RegistrationPoint `yaml:"registration_point"`
+	// Sources of issuance jobs, an interface of our own. None by default.
+	Jobs Jobs `yaml:"jobs"`
 	// Where enrolments are recorded.
 	Journal Journal `yaml:"journal"`
 	// How secrets are kept at rest.

@@ -8,6 +8,12 @@ const (
 	ShapeCombined = "combined" // one certificate does both
 )
 
+// Who renews the registration authority's certificates.
+const (
+	RenewAuto = "auto"
+	RenewOff  = "off"
+)
+
 // Endpoint is one SCEP endpoint.
 type Endpoint struct {
 	// Name, for logs and the journal. Do not change it while
@@ -75,6 +81,21 @@ type RA struct {
 	Signing KeyPair `yaml:"signing"`
 	// The certificate that devices encrypt to. Only in the split shape.
 	Encryption KeyPair `yaml:"encryption"`
+	// auto: the service replaces both certificates at two thirds of their life,
+	// and at once when the CA's certificate changes; it keeps the new ones in
+	// state_dir. off: a person does. Default auto.
+	Renew string `yaml:"renew"`
+	// Certificate templates for that, at a Microsoft CA; without them it cannot
+	// renew there and says so in time.
+	Templates RATemplates `yaml:"templates"`
+}
+
+// RATemplates are the templates of the registration authority's certificates.
+type RATemplates struct {
+	// For signing, or for both in the combined shape. Default none.
+	Signing string `yaml:"signing"`
+	// For encryption. Default: the same as for signing.
+	Encryption string `yaml:"encryption"`
 }
 
 // Algorithms switches algorithms of old devices.
@@ -149,7 +170,7 @@ type SID struct {
 // SetDefaults gives an endpoint its defaults; the loader calls it.
 func (e *Endpoint) SetDefaults() {
 	*e = Endpoint{
-		RA:           RA{Shape: ShapeSplit},
+		RA:           RA{Shape: ShapeSplit, Renew: RenewAuto},
 		AnswerWithin: 25 * time.Second,
 		WithholdFor:  50 * time.Minute,
 		ReplayWindow: 24 * time.Hour,

@@ -20,20 +20,14 @@ import (
 func (c *Config) CheckFiles() error {
 	var m mistakes
 	for i, l := range c.Listeners {
-		if !l.TLS.empty() {
-			l.TLS.check(fmt.Sprintf("listeners[%d].tls", i), &m)
-		}
+		l.TLS.files().checkIfSet(fmt.Sprintf("listeners[%d].tls", i), &m)
 		if l.ClientCA != "" {
 			checkRoots(l.ClientCA, fmt.Sprintf("listeners[%d].client_ca", i), &m)
 		}
 	}
 	for i, t := range c.Tenants {
 		at := fmt.Sprintf("tenants[%d]", i)
-		if s := t.Credential.Secret; s != nil {
-			s.check(at+".credential.secret", &m)
-		} else {
-			(&KeyPair{Certificate: t.Credential.Certificate, Key: t.Credential.Key}).check(at+".credential", &m)
-		}
+		t.Credential.check(at+".credential", &m)
 		if t.CAFile != "" {
 			checkRoots(t.CAFile, at+".ca_file", &m)
 		}
@@ -54,6 +48,9 @@ func (c *Config) CheckFiles() error {
 		if e.GetCACert.Next != "" {
 			checkRoots(e.GetCACert.Next, at+".get_ca_cert.next", &m)
 		}
+	}
+	for i, s := range c.Jobs.Sources {
+		s.check(fmt.Sprintf("jobs.sources[%d]", i), &m)
 	}
 	for i, p := range c.Principals {
 		if p.Password != nil {
@@ -93,6 +90,36 @@ func (p *KeyPair) check(at string, m *mistakes) {
 func (p *KeyPair) match(at string, m *mistakes) {
 	if _, err := tls.LoadX509KeyPair(p.Certificate, p.Key); err != nil {
 		m.Add(at, "certificate and key cannot be used: %v", err)
+	}
+}
+
+// check reads what the service would sign in with. A managed certificate need
+// not exist yet.
+func (c Credential) check(at string, m *mistakes) {
+	switch {
+	case c.Secret != nil:
+		c.Secret.check(at+".secret", m)
+	case c.TokenFile != "":
+		if err := secret.CheckPrivate(c.TokenFile); err != nil {
+			m.Add(at+".token_file", "%v", err)
+		}
+	case c.Managed == nil:
+		(&KeyPair{Certificate: c.Certificate, Key: c.Key}).check(at, m)
+	}
+}
+
+// check reads what a source of jobs names.
+func (s JobSource) check(at string, m *mistakes) {
+	(&KeyPair{Certificate: s.Queue.Certificate, Key: s.Queue.Key}).check(at+".queue", m)
+	checkRoots(s.Queue.CAFile, at+".queue.ca_file", m)
+	for i, r := range s.Recipients {
+		checkRoots(r.Certificate, fmt.Sprintf("%s.recipients[%d].certificate", at, i), m)
+	}
+	if s.Import == nil {
+		return
+	}
+	if _, err := os.ReadFile(s.Import.PublicKey); err != nil {
+		m.Add(at+".import.public_key", "%v", err)
 	}
 }
 

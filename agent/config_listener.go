@@ -25,7 +25,7 @@ type Listener struct {
 	// ocsp (their OCSP responder). Relying parties ask the last two by plain HTTP.
 	Faces []string `yaml:"faces"`
 	// Certificate of this listener.
-	TLS *KeyPair `yaml:"tls"`
+	TLS *ListenerTLS `yaml:"tls"`
 	// PEM file with the roots of client certificates. With it the listener asks
 	// for one, and so cannot show scep: devices would show a prompt. Needed for
 	// crp, and for principals with a certificate. Default empty.
@@ -55,6 +55,34 @@ type KeyPair struct {
 	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Only the
 	// service's account should be able to read it.
 	Key string `yaml:"key" path:"true"`
+}
+
+// ListenerTLS is a listener's certificate: files that a person or another
+// program replaces (a change is noticed), or one that a CA of the configuration
+// issues and the service renews.
+type ListenerTLS struct {
+	// PEM file with the certificate, and after it the rest of its chain.
+	Certificate string `yaml:"certificate" path:"true"`
+	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Only the
+	// service's account should be able to read it.
+	Key string `yaml:"key" path:"true"`
+	// Name of an embedded CA that issues the certificate, instead of files.
+	// Devices must trust that CA for servers, which most do not by default.
+	IssuedBy string `yaml:"issued_by"`
+	// DNS names and IP addresses of an issued certificate.
+	Names []string `yaml:"names"`
+}
+
+func (t *ListenerTLS) empty() bool {
+	return t == nil || t.Certificate == "" && t.Key == "" && t.IssuedBy == "" && len(t.Names) == 0
+}
+
+// files are the certificate and key on disk, nil of an issued one.
+func (t *ListenerTLS) files() *KeyPair {
+	if t == nil || t.IssuedBy != "" {
+		return nil
+	}
+	return &KeyPair{Certificate: t.Certificate, Key: t.Key}
 }
 
 func (p *KeyPair) empty() bool { return p == nil || *p == KeyPair{} }

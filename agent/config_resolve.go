@@ -30,7 +30,11 @@ func (c *Config) Resolve(folder string) error {
 		inState(&c.Journal.SQLite.Witness, "journal.witness")
 	}
 	for i := range c.Tenants {
-		c.Tenants[i].resolve()
+		t := &c.Tenants[i]
+		t.resolve()
+		if t.Credential.Managed != nil {
+			inState(&t.Credential.Managed.Folder, filepath.Join("entra", t.Name))
+		}
 	}
 	return nil
 }

@@ -21,12 +21,14 @@ const fullFile = "../configs/certconnector.full.yaml"
 // lists; all other values are the defaults.
 func fullSample() Config {
 	pair := func(name string) KeyPair { return KeyPair{Certificate: name + ".crt.pem", Key: name + ".key.pem"} }
-	tls := pair("tls/tls")
+	tls := ListenerTLS{Certificate: "tls/tls.crt.pem", Key: "tls/tls.key.pem"}
+	issued := ListenerTLS{IssuedBy: "embedded", Names: []string{"admin.corp.example", "127.0.0.1"}}
 	c := Defaults()
 	c.StateDir = "/var/lib/certconnector"
 	c.Listeners = []Listener{
 		{Name: "devices", Address: ":443", Faces: []string{FaceSCEP}, TLS: &tls},
 		{Name: "relying-parties", Address: ":80", Faces: []string{FaceCRL, FaceOCSP}, PlainHTTP: true},
+		{Name: "admin", Address: "127.0.0.1:9443", Faces: []string{FaceStatus}, TLS: &issued},
 		{Name: "neighbours", Address: ":8443", Faces: []string{FaceChallenges, FaceCRP}, TLS: &tls, ClientCA: "tls/clients.pem"},
 	}
 
@@ -35,7 +37,13 @@ func fullSample() Config {
 		t.Credential = Credential{Certificate: "entra/entra.crt.pem", Key: "entra/entra.key.pem"}
 		t.Proxy = &Proxy{URL: "http://proxy.corp.example:8080", User: "connector", Password: &SecretRef{Env: "PROXY_PASSWORD"}}
 	}
-	for i, more := range []func(*Tenant){withCertificate, withSecret} {
+	var managed ManagedCredential
+	managed.SetDefaults()
+	var revocation Revocation
+	revocation.SetDefaults()
+	withManaged := func(t *Tenant) { t.Credential, t.Revocation = Credential{Managed: &managed}, &revocation }
+	withToken := func(t *Tenant) { t.Credential = Credential{TokenFile: "secrets/federated-token"} }
+	for i, more := range []func(*Tenant){withCertificate, withSecret, withManaged, withToken} {
 		var t Tenant
 		t.SetDefaults()
 		t.Name, t.TenantID, t.ClientID = fmt.Sprintf("tenant-%d", i+1), "contoso.onmicrosoft.com", "11111111-2222-3333-4444-555555555555"
@@ -128,6 +136,17 @@ func fullSample() Config {
 		p.more(&e)
 		c.Endpoints = append(c.Endpoints, e)
 	}
+	var source JobSource
+	source.SetDefaults()
+	source.Name, source.CA, source.Template = "hr", "embedded", "device"
+	source.Queue = JobQueue{URL: "https://jobs.corp.example/api/", Certificate: "jobs/client.crt.pem", Key: "jobs/client.key.pem", CAFile: "jobs/ca.pem"}
+	source.Allow.Subject, source.Allow.SAN = []string{"CN=*", "O=Corp"}, []string{"email:*@corp.example"}
+	source.Recipients = []JobRecipient{{Certificate: "jobs/recipient.crt.pem"}}
+	var imported PFXImport
+	imported.SetDefaults()
+	imported.Tenant, imported.PublicKey, imported.KeyName = "tenant-1", "jobs/pfx-public.pem", "PFXEncryptionKey"
+	source.Import = &imported
+	c.Jobs.Sources = []JobSource{source}
 	right := Right{Endpoint: "jamf", Subject: []string{"CN=*.corp.example"}, SAN: []string{"dns:*.corp.example"}, PerMinute: 60}
 	c.Principals = []Principal{{
 		Name: "jamf", Password: &SecretRef{File: "secrets/jamf"},

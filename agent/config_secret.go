@@ -20,6 +20,14 @@ type SecretRef struct {
 	Env string `yaml:"env"`
 }
 
+// place says where the secret is, for people.
+func (r SecretRef) place() string {
+	if r.File != "" {
+		return r.File
+	}
+	return "environment variable " + r.Env
+}
+
 // Read fetches the secret. An empty one is an error.
 func (r SecretRef) Read() (secret.Text, error) {
 	text := os.Getenv(r.Env)

@@ -27,10 +27,14 @@ type Tenant struct {
 	Proxy *Proxy `yaml:"proxy"`
 	// Time limits of the calls to the cloud.
 	Timeouts TenantTimeouts `yaml:"timeouts"`
+	// Ask the tenant for certificates to revoke. Default none: nothing is asked.
+	Revocation *Revocation `yaml:"revocation"`
+	// Names and versions of the cloud's actions, should Microsoft change them.
+	API TenantAPI `yaml:"api"`
 }
 
-// Credential is how the service signs in at Entra: with a certificate, or
-// with a client secret.
+// Credential is how the service signs in at Entra. Exactly one: certificate and
+// key, managed, secret or token_file.
 type Credential struct {
 	// PEM file with the certificate that was uploaded to the app registration.
 	Certificate string `yaml:"certificate" path:"true"`
@@ -39,6 +43,36 @@ type Credential struct {
 	// The client secret, instead of certificate and key. It expires, and whoever
 	// reads it can vouch for requests: a certificate is the better choice.
 	Secret *SecretRef `yaml:"secret"`
+	// Certificates that the service makes and replaces by itself, instead of
+	// certificate and key: see "certconnector entra".
+	Managed *ManagedCredential `yaml:"managed"`
+	// File with a token of another issuer that the app registration trusts
+	// (workload identity federation). It is read at every sign-in.
+	TokenFile string `yaml:"token_file" path:"true"`
+}
+
+// ManagedCredential is an Entra client certificate that the service makes and
+// replaces by itself.
+type ManagedCredential struct {
+	// The host's DNS name, the certificate's subject. Default this host's name.
+	Host string `yaml:"host"`
+	// Register the next certificate through Microsoft Graph at two thirds of the
+	// present one's life. It needs the permission Application.ReadWrite.OwnedBy.
+	// Default true; without the permission a person uploads it.
+	Rotate bool `yaml:"rotate"`
+	// Life time of a certificate. Default 8760h (a year).
+	Lifetime time.Duration `yaml:"lifetime"`
+	// How long the former certificate stays registered once the next one
+	// works. Default 168h (a week).
+	Overlap time.Duration `yaml:"overlap"`
+	// Folder of keys and certificates. Default "entra/" and the tenant's name in
+	// state_dir.
+	Folder string `yaml:"folder" path:"true"`
+}
+
+// SetDefaults gives a managed credential its defaults; the loader calls it.
+func (m *ManagedCredential) SetDefaults() {
+	*m = ManagedCredential{Rotate: true, Lifetime: 365 * 24 * time.Hour, Overlap: 7 * 24 * time.Hour}
 }
 
 // TenantURLs replaces addresses of a cloud; empty ones keep the cloud's.

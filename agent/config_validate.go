@@ -30,6 +30,7 @@ func (c *Config) Validate() error {
 	c.validateEndpoints(&m)
 	c.validatePrincipals(&m)
 	c.validateRegistrationPoint(&m)
+	c.validateJobs(&m)
 	if c.Journal.SQLite == nil {
 		m.Add("journal", "names no kind; use sqlite: {}")
 	}
@@ -50,6 +51,7 @@ func (c *Config) validateListeners(m *mistakes) {
 	for i, l := range c.Listeners {
 		at := fmt.Sprintf("listeners[%d]", i)
 		l.validate(at, m)
+		c.validateIssuer(l.TLS, at+".tls", m)
 		scep = scep || l.Shows(FaceSCEP)
 		if other, taken := addresses[l.Address]; taken && l.Address != "" {
 			m.Add(at+".address", "%q is the address of %s already", l.Address, other)

@@ -80,6 +80,10 @@ func (e *Endpoint) validate(at string, m *mistakes) {
 }
 
 func (r RA) validate(at string, m *mistakes) {
+	oneOf(m, at+".renew", r.Renew, RenewAuto, RenewOff)
+	if r.Templates.Encryption != "" && r.Templates.Signing == "" {
+		m.Add(at+".templates.signing", "is missing; name the template for signing too")
+	}
 	r.Signing.validate(at+".signing", m)
 	switch r.Shape {
 	case ShapeSplit:

@@ -42,18 +42,33 @@ func (t Tenant) validate(at string, m *mistakes) {
 	positive(m, at+".timeouts.discovery", t.Timeouts.Discovery)
 	positive(m, at+".timeouts.service", t.Timeouts.Service)
 	positive(m, at+".timeouts.total", t.Timeouts.Total)
+	t.Revocation.validate(at+".revocation", t.Cloud == "custom", m)
 }
 
 func (c Credential) validate(at string, m *mistakes) {
 	pair := KeyPair{Certificate: c.Certificate, Key: c.Key}
+	var kinds []string
+	for _, k := range []struct {
+		name string
+		set  bool
+	}{
+		{"a certificate", !pair.empty()}, {"managed", c.Managed != nil}, {"a secret", c.Secret != nil}, {"token_file", c.TokenFile != ""},
+	} {
+		if k.set {
+			kinds = append(kinds, k.name)
+		}
+	}
 	switch {
-	case pair.empty() && c.Secret == nil:
-		m.Add(at, "is missing; name certificate and key, or a secret")
-	case !pair.empty() && c.Secret != nil:
-		m.Add(at, "has a certificate and a secret; remove one of them")
+	case len(kinds) == 0:
+		m.Add(at, "is missing; name certificate and key, managed: {}, a secret, or token_file")
+	case len(kinds) > 1:
+		m.Add(at, "has %s; keep one of them", strings.Join(kinds, " and "))
 	case c.Secret != nil:
 		c.Secret.validate(at+".secret", m)
-	default:
+	case c.Managed != nil:
+		between(m, at+".managed.lifetime", c.Managed.Lifetime, 30*24*time.Hour, 2*365*24*time.Hour)
+		between(m, at+".managed.overlap", c.Managed.Overlap, time.Hour, c.Managed.Lifetime/4)
+	case c.TokenFile == "":
 		pair.validate(at, m)
 	}
 }

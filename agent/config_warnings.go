@@ -24,6 +24,9 @@ func (c *Config) Warnings() []string {
 		if t.Credential.Secret != nil {
 			warn("tenants[%d].credential.secret: %q signs in with a client secret, which expires and can be copied; a certificate is safer", i, t.Name)
 		}
+		if t.Revocation != nil && t.Revocation.AnySerial {
+			warn("tenants[%d].revocation.any_serial: whoever speaks for %q can have any certificate of the CAs revoked", i, t.Name)
+		}
 		if t.Cloud == "custom" {
 			warn("tenants[%d].cloud: %q is asked at addresses of your own", i, t.Name)
 		}
@@ -40,6 +43,11 @@ func (c *Config) Warnings() []string {
 		}
 		if e.Renewal.Grace > 0 {
 			warn("endpoints[%d].renewal.grace: %q renews certificates that have expired", i, e.Name)
+		}
+	}
+	for i, s := range c.Jobs.Sources {
+		if slices.Contains(s.Allow.Subject, "*") {
+			warn("jobs.sources[%d].allow.subject: %q gets certificates and keys with any subject", i, s.Name)
 		}
 	}
 	for i, a := range c.CAs {

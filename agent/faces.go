@@ -50,14 +50,9 @@ func (a *Agent) serverConfig(l Listener) (cfg webserver.Config, err error) {
 		WriteTimeout: a.cfg.Limits.WriteTimeout, IdleTimeout: a.cfg.Limits.IdleTimeout, Grace: a.cfg.ShutdownGrace,
 	}
 	if !l.PlainHTTP {
-		if err := l.TLS.private(); err != nil {
+		if cfg.GetCertificate, err = a.certificate(l); err != nil {
 			return cfg, err
 		}
-		pair, err := webserver.LoadKeyPair(l.TLS.Certificate, l.TLS.Key)
-		if err != nil {
-			return cfg, err
-		}
-		cfg.GetCertificate = pair.GetCertificate
 	}
 	if l.ClientCA != "" {
 		if cfg.ClientCAs, err = roots(l.ClientCA); err != nil {

@@ -22,7 +22,7 @@ var levels = map[string]int{
 	"installer":                 4,
 	"agent/status":              3,
 	"agent/doctor":              3,
-	"agent/reconcile":           3,
+	"agent/reconcile":           2,
 	"agent/control":             3,
 	"agent/enroll":              2,
 	"agent/jobs":                2,

@@ -15,7 +15,9 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/certconnector/certconnector/agent/control"
+	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/agent/reconcile"
 	"github.com/certconnector/certconnector/ca"
 )
 
@@ -24,6 +26,7 @@ type fakeService struct {
 	requests map[string]control.Request
 	asked    control.Filter
 	revoked  string
+	work     work
 	err      error // answered instead, when set
 }
 
@@ -55,6 +58,45 @@ func (f *fakeService) decide(id, state, why string) error {
 	r.State, r.Reason = state, why
 	f.requests[id] = r
 	return nil
+}
+
+// Jobs, sources, certificates and comparisons are tested in work_test.go.
+func (f *fakeService) Jobs(_ context.Context, q control.JobFilter) ([]control.Job, error) {
+	f.work.asked = q
+	return f.work.jobs, f.err
+}
+
+func (f *fakeService) Sources(context.Context) ([]control.Source, error) {
+	return f.work.sources, f.err
+}
+
+func (f *fakeService) ResumeSource(_ context.Context, source string) error {
+	for i := range f.work.sources {
+		if f.work.sources[i].Name == source {
+			f.work.sources[i].PausedWhy = ""
+			return nil
+		}
+	}
+	return fmt.Errorf("source %q: %w", source, journal.ErrNotFound)
+}
+
+func (f *fakeService) ImportIssued(_ context.Context, i control.Import) (int, error) {
+	f.work.imported = append(f.work.imported, i.Serials...)
+	return len(i.Serials), f.err
+}
+
+func (f *fakeService) Certificates(context.Context) ([]identity.Item, error) {
+	return f.work.items, f.err
+}
+
+func (f *fakeService) RenewCertificate(_ context.Context, name string) error {
+	f.work.renewed = name
+	return f.err
+}
+
+func (f *fakeService) Reconcile(_ context.Context, o reconcile.Options) (reconcile.Report, error) {
+	f.work.compared = o
+	return f.work.report, f.err
 }
 
 func (f *fakeService) Revoke(_ context.Context, caName, serial string, reason ca.Reason) error {

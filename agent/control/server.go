@@ -71,6 +71,13 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/revoke", s.revoke)
 	mux.HandleFunc("POST /v1/challenges", s.challenge)
 	mux.HandleFunc("GET /v1/trace", s.trace)
+	mux.HandleFunc("GET /v1/jobs", s.jobs)
+	mux.HandleFunc("GET /v1/sources", s.sources)
+	mux.HandleFunc("POST /v1/sources/resume", s.resume)
+	mux.HandleFunc("POST /v1/issued", s.importIssued)
+	mux.HandleFunc("GET /v1/certificates", s.certificates)
+	mux.HandleFunc("POST /v1/reconcile", s.reconcile)
+	mux.HandleFunc("POST /v1/certificates/renew", s.renew)
 	return http.MaxBytesHandler(mux, maxBody)
 }
 

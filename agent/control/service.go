@@ -20,6 +20,9 @@ type Service interface {
 	Reporter
 	Challenger
 	Tracer
+	Worker
+	Custodian
+	Reconciler
 }
 
 // Lister lists enrolments, newest first.
