@@ -94,6 +94,9 @@ func (s *Store) removeKeys(ctx context.Context, graph Graph, app Application, cu
 		if !s.is(k, g) || s.is(k, current) {
 			continue
 		}
+		if s.ByHand {
+			return fmt.Errorf("%w: remove the certificate with thumbprint %s from the app registration", ErrByHand, Thumbprint(g.Certificate.Raw))
+		}
 		proof, err := graph.Proof(app.ObjectID, current.Credential, s.Clock())
 		if err == nil {
 			err = graph.RemoveKey(ctx, app.ObjectID, k.KeyID, proof)

@@ -67,6 +67,9 @@ type Config struct {
 	Lifetime time.Duration
 	// Overlap is how long a replaced certificate stays in the app registration; 0: 7 days.
 	Overlap time.Duration
+	// ByHand says that a person changes the app registration: a successor is made
+	// in time, waits to be uploaded and is tried; nothing is added or removed.
+	ByHand bool
 	// Retries are the delays between attempts to have a new certificate taken;
 	// zero: 30 s doubling to 10 min.
 	Retries retry.Schedule

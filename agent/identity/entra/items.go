@@ -76,10 +76,12 @@ func (s *Store) plan(item *Item, g, current, pending *generation, now time.Time)
 		item.Next, item.NextAt = "replace it by hand", g.renewAt()
 	case g == current && pending != nil && now.After(g.renewAt()):
 		item.Next = fmt.Sprintf("replaced by generation %d when that works", pending.Generation)
+	case g == current && s.ByHand:
+		item.Next, item.NextAt = "a successor is made, for a person to upload", g.renewAt()
 	case g == current:
 		item.Next, item.NextAt = "replaced", g.renewAt()
 	case current != nil && g.Generation < current.Generation:
-		item.Next, item.NextAt = "removed from the app registration", later(current.WorkedAt.Add(s.Overlap), g.NextAt)
+		item.Next, item.NextAt = "removed from the app registration, once its successor has worked for a while", later(current.WorkedAt.Add(s.Overlap), g.NextAt)
 	}
 }
 

@@ -133,13 +133,13 @@ func (s *Store) prepare(force bool) error {
 		pending = nil
 	}
 	if pending == nil {
-		_, err := s.make(true)
+		_, err := s.make(!s.ByHand)
 		return err
 	}
-	if pending.Auto && !force {
+	if pending.Auto == !s.ByHand && !force {
 		return nil
 	}
-	pending.Auto = true
+	pending.Auto = !s.ByHand
 	if force {
 		pending.NextAt = now
 	}
@@ -176,7 +176,7 @@ func (s *Store) further(ctx context.Context) error {
 		return nil
 	}
 	cause := s.why(g, registerErr, err)
-	s.Log.Warn("the new Entra certificate does not work yet and is tried again", zap.String("tenant", s.Tenant),
+	s.Log.Info("the new Entra certificate does not work yet and is tried again", zap.String("tenant", s.Tenant),
 		zap.Int("generation", g.Generation), zap.Int("attempt", g.Attempts+1), zap.Error(cause))
 	return errors.Join(cause, s.postpone(g, cause))
 }

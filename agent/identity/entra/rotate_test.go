@@ -159,6 +159,28 @@ func TestWithoutPermissionAPersonUploads(t *testing.T) {
 	}
 }
 
+func TestByHandChangesNothingInTheRegistration(t *testing.T) {
+	w := newWorld(t, func(c *entra.Config) { c.ByHand = true })
+	w.created()
+	w.clock = w.clock.Add(241 * day)
+	w.pass(2*time.Hour, time.Minute)
+	if items := w.store.Items(); w.states() != "1 working, 2 made" || !items[0].ByHand || w.cloud.added != 0 {
+		t.Fatalf("%s, %d added: %+v", w.states(), w.cloud.added, items[0])
+	}
+	w.cloud.upload(w.store.Certificates()[1].Certificate, "by hand")
+	w.pass(10*day, time.Hour)
+	if items := w.store.Items(); w.states() != "1 working, 2 working" || !items[1].ByHand || w.cloud.removed != 0 {
+		t.Fatalf("%s, %d removed: %+v", w.states(), w.cloud.removed, items[1])
+	}
+	w.cloud.mu.Lock()
+	w.cloud.keys = w.cloud.keys[1:] // and a person removes the old one
+	w.cloud.mu.Unlock()
+	w.pass(3*time.Hour, time.Hour)
+	if s := w.states(); s != "2 working" {
+		t.Errorf("after the removal: %s", s)
+	}
+}
+
 func TestWarningsBeforeTheEnd(t *testing.T) {
 	w := newWorld(t)
 	w.created()
