@@ -2,6 +2,7 @@ package intune
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -99,6 +100,9 @@ func (c *Client) CreatePFX(ctx context.Context, p UserPFX) error {
 	}
 	_, err = c.graph(ctx, graphCall{
 		call: callCreatePFX, method: http.MethodPost, content: wire,
+		secrets: []string{
+			base64.StdEncoding.EncodeToString(p.EncryptedPFX), base64.StdEncoding.EncodeToString(p.EncryptedPassword),
+		},
 		address: c.graphURL(c.config.Endpoints.PFXVersion, "deviceManagement/userPfxCertificates"),
 	})
 	return err

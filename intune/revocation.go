@@ -48,7 +48,7 @@ type RevocationResult struct {
 // ErrActionGone says that the service answers 404 or 410 to a revocation
 // action, also after its address was looked up anew.
 var ErrActionGone = errors.New("the service does not have this action any more; Microsoft has announced that downloadRevocationRequests will be removed: " +
-	"look for a newer version of this program, or for the new names, which are set by revocation_service, revocation_version, download_action and upload_action among the tenant's URLs")
+	"look for a newer version of this program, or for the new names, which are set by revocation_service, revocation_version, download_action and upload_action of tenants[].api")
 
 // DownloadRevocations asks for up to most requests, 1 to 500, of one issuer,
 // or of all when issuer is empty. Intune answers with nothing for an hour

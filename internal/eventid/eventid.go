@@ -5,12 +5,28 @@ package eventid
 
 import "go.uber.org/zap"
 
-// Intune is an event of the SCEP range of the Certificate Connector for
+// Intune is an event of the Certificate Connector for
 // Microsoft Intune (Microsoft Learn, "Event IDs and descriptions for the
 // Certificate Connector for Microsoft Intune").
 type Intune int
 
-// The events 4000 to 4010.
+// The events 3000 to 3102 about revocations, which Microsoft names so. There
+// is none for a source other than Intune's own.
+const (
+	RevokeRequestSuccess    Intune = 3000 // the request is done, the certificate revoked
+	RevokeRequestFailure    Intune = 3001 // the request is done, the certificate not revoked
+	RevokeDownloadSuccess   Intune = 3002 // Intune was asked
+	RevokeDownloadFailure   Intune = 3003 // Intune could not be asked
+	RevokeDownloadedRequest Intune = 3020 // one request that came
+	RevokeSuccess           Intune = 3050 // the CA has revoked
+	RevokeFailure           Intune = 3051 // the CA will not revoke
+	RevokeFailedAttempt     Intune = 3052 // the CA has not revoked, and is asked again
+	RevokeUploadSuccess     Intune = 3100 // Intune took the results
+	RevokeUploadFailure     Intune = 3101 // Intune did not take them
+	RevokeUploadedRequest   Intune = 3102 // the result of one request
+)
+
+// The events 4000 to 4010 about SCEP requests.
 const (
 	RequestNotified   Intune = 4000 // processed, and Intune was told
 	FailureNotified   Intune = 4001 // failed, and Intune was told
