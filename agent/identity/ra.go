@@ -55,6 +55,7 @@ type RA struct {
 	chain    []*x509.Certificate
 	next     *scep.NextCA
 	nextRaw  []byte
+	checked  map[string]error  // what was found of pairs under a chain
 	trouble  map[string]string // by what is affected: files, generations, chain, next
 	try      attempts
 }
@@ -85,7 +86,7 @@ func OpenRA(ctx context.Context, cfg RAConfig) (*RA, error) {
 		cfg.Log = zap.NewNop()
 	}
 	cfg.Log = cfg.Log.With(zap.String("endpoint", cfg.Endpoint))
-	r := &RA{cfg: cfg, since: map[[32]byte]time.Time{}, trouble: map[string]string{}}
+	r := &RA{cfg: cfg, since: map[[32]byte]time.Time{}, trouble: map[string]string{}, checked: map[string]error{}}
 	r.lineage = lineage{folder: cfg.Folder, roles: []string{"signing", "encryption"}}
 	switch cfg.Material.Shape {
 	case scep.SplitRA:
@@ -308,7 +309,7 @@ func (r *RA) older(g generation) bool {
 		return true
 	}
 	// A day is more than what a CA dates certificates back.
-	return g.number == 0 && g.notBefore().Before(r.chain[0].NotBefore.Add(-day)) || !g.signedBy(r.chain)
+	return g.number == 0 && g.notBefore().Before(r.chain[0].NotBefore.Add(-day)) || !r.present(g)
 }
 
 // renew makes the next generation and takes it into use.
@@ -324,7 +325,7 @@ func (r *RA) renew(ctx context.Context, why string) error {
 	}
 	r.mu.Unlock()
 	g, err := r.lineage.next(ctx, r.order(present, chain), func(g generation) error {
-		if _, err := scep.NewRA(r.material(g, chain, nil)); err != nil {
+		if _, err := scep.NewRA(r.bare(g, chain)); err != nil {
 			return err
 		}
 		return gain(present, g)

@@ -34,7 +34,7 @@ func (r *RA) choose() error {
 	for i := range list {
 		g := &list[i]
 		g.chain = r.chainOf(*g)
-		if _, err := scep.NewRA(r.material(*g, r.shown(*g), nil)); err != nil {
+		if err := r.fits(*g); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", g.source, err))
 			continue
 		}
@@ -55,10 +55,10 @@ func (r *RA) choose() error {
 // passedOver says why younger files of the operator's are not in use.
 func (r *RA) passedOver(chosen generation, now time.Time) error {
 	delete(r.trouble, "passed over")
-	if len(r.files.pairs) == 0 || chosen.same(r.files) || !r.files.notBefore().After(chosen.notBefore()) {
+	if len(r.files.pairs) == 0 || chosen.same(r.files) || r.files.notBefore().Before(chosen.notBefore()) {
 		return nil
 	}
-	_, err := scep.NewRA(r.material(r.files, r.shown(r.files), nil))
+	err := r.fits(r.files)
 	switch {
 	case err != nil:
 	case now.Before(r.files.notBefore()):
@@ -88,7 +88,7 @@ func (r *RA) ranked() []generation {
 	}
 	list = append(list, r.replaced...)
 	slices.SortStableFunc(list, func(a, b generation) int {
-		return rank(a.signedBy(r.chain)) - rank(b.signedBy(r.chain))
+		return rank(r.present(a)) - rank(r.present(b))
 	})
 	return list
 }
@@ -111,13 +111,54 @@ func (r *RA) chainOf(g generation) []*x509.Certificate {
 	if chain, err := embedded.LoadChain(l.path(chainFile)); err == nil {
 		return chain
 	}
-	if !g.signedBy(r.chain) {
+	if !r.present(g) {
 		return nil
 	}
 	if err := errors.Join(durable.MakeFolder(l.folder), writeChainFile(l.path(chainFile), r.chain)); err != nil {
 		r.cfg.Log.Warn("the CA's chain could not be kept", zap.Error(err))
 	}
 	return r.chain
+}
+
+// present tells whether the CA as it is now issued every certificate.
+func (r *RA) present(g generation) bool {
+	if len(r.chain) == 0 {
+		return false
+	}
+	return r.remember("signed", g, r.chain, func() error {
+		if !g.signedBy(r.chain) {
+			return errors.New("of another CA")
+		}
+		return nil
+	}) == nil
+}
+
+// fits says what devices could not use of pairs.
+func (r *RA) fits(g generation) error {
+	chain := r.shown(g)
+	return r.remember("fits", g, chain, func() error {
+		_, err := scep.NewRA(r.bare(g, chain))
+		return err
+	})
+}
+
+// remember makes a check once: signatures are looked at every minute, and do
+// not change.
+func (r *RA) remember(what string, g generation, chain []*x509.Certificate, check func() error) error {
+	h := sha256.New()
+	for _, c := range chain {
+		h.Write(c.Raw)
+	}
+	key := what + g.digest() + string(h.Sum(nil))
+	if err, known := r.checked[key]; known {
+		return err
+	}
+	if len(r.checked) > 200 {
+		clear(r.checked)
+	}
+	err := check()
+	r.checked[key] = err
+	return err
 }
 
 // digest names a set of certificates.
@@ -132,7 +173,7 @@ func (g generation) digest() string {
 // shown is the chain that devices are shown with pairs: the CA's present one
 // where it fits.
 func (r *RA) shown(g generation) []*x509.Certificate {
-	if len(g.chain) == 0 || g.signedBy(r.chain) {
+	if len(g.chain) == 0 || r.present(g) {
 		return r.chain
 	}
 	return g.chain
@@ -239,12 +280,18 @@ func (r *RA) announced() *scep.NextCA {
 	return r.next
 }
 
-// material is what a scep.RA is made of.
-func (r *RA) material(g generation, chain []*x509.Certificate, previous []generation) scep.RA {
+// bare is a scep.RA of one set of pairs. It needs no lock.
+func (r *RA) bare(g generation, chain []*x509.Certificate) scep.RA {
 	m := r.cfg.Material
-	m.Chain, m.Next = chain, r.announced()
+	m.Chain, m.Next, m.Previous, m.PreviousSigning = chain, nil, nil, nil
 	m.Signing, m.Encryption = g.pairs[0], g.pairs[len(g.pairs)-1]
-	m.Previous, m.PreviousSigning = nil, nil
+	return m
+}
+
+// material is everything that devices meet.
+func (r *RA) material(g generation, chain []*x509.Certificate, previous []generation) scep.RA {
+	m := r.bare(g, chain)
+	m.Next = r.announced()
 	for _, p := range previous {
 		m.Previous = append(m.Previous, p.pairs[len(p.pairs)-1])
 		var signing scep.KeyPair

@@ -64,7 +64,7 @@ func OpenWatched(cfg WatchedConfig) (*Watched, error) {
 		cfg.Log = zap.NewNop()
 	}
 	w := &Watched{cfg: cfg}
-	pair, digest, err := readPair(cfg.Files)
+	pair, digest, err := readPair(cfg.Files, [32]byte{})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Name, err)
 	}
@@ -74,8 +74,8 @@ func OpenWatched(cfg WatchedConfig) (*Watched, error) {
 }
 
 // readPair reads and digests both files. The digest is that of what was read,
-// and not zero, when they are no pair.
-func readPair(f Files) (*tls.Certificate, [32]byte, error) {
+// and not zero, when they are no pair. Of what is known already the pair is nil.
+func readPair(f Files, known [32]byte) (*tls.Certificate, [32]byte, error) {
 	cert, err := os.ReadFile(f.Certificate)
 	if err != nil {
 		return nil, [32]byte{}, fmt.Errorf("reading a certificate: %w", err)
@@ -93,6 +93,9 @@ func readPair(f Files) (*tls.Certificate, [32]byte, error) {
 	if err := secret.CheckPrivate(f.Key); err != nil {
 		return nil, digest, err
 	}
+	if digest == known {
+		return nil, digest, nil
+	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return nil, digest, fmt.Errorf("certificate %q and its key cannot be used: %v", f.Certificate, err)
@@ -105,7 +108,7 @@ func readPair(f Files) (*tls.Certificate, [32]byte, error) {
 func (w *Watched) Look() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	pair, digest, err := readPair(w.cfg.Files)
+	pair, digest, err := readPair(w.cfg.Files, w.taken)
 	switch {
 	case err == nil && digest == w.taken:
 		w.problem, w.rejected = "", [32]byte{}

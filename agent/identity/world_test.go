@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -210,7 +212,7 @@ func pemOf(certs ...*x509.Certificate) []byte {
 
 func (w *world) write(path string, content []byte) {
 	w.t.Helper()
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(path, content, 0o600), os.Chmod(path, 0o600)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -252,6 +254,13 @@ func (w *world) live(ra *identity.RA) *scep.RA {
 }
 
 type ctx = context.Context
+
+func leafOf(c *tls.Certificate) *x509.Certificate {
+	if c == nil {
+		return nil
+	}
+	return c.Leaf
+}
 
 // fileCertificate reads what the operator put there.
 func (w *world) fileCertificate(f identity.Files) *x509.Certificate {

@@ -2,6 +2,7 @@ package ownenroll_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -204,5 +205,78 @@ func TestCertificateOfAnotherCAIsRefused(t *testing.T) {
 	}
 	if _, err := os.Stat(w.path("signing.crt.pem")); err == nil {
 		t.Error("a certificate is in its place")
+	}
+}
+
+// flaky is a CA whose answers can be chosen.
+type flaky struct {
+	*embedded.CA
+	fail  func(*ca.Issued, error) (*ca.Issued, error)
+	asked int
+}
+
+func (f *flaky) Issue(ctx context.Context, req ca.Request) (*ca.Issued, error) {
+	f.asked++
+	if f.fail == nil {
+		return f.CA.Issue(ctx, req)
+	}
+	return f.fail(f.CA.Issue(ctx, req))
+}
+
+// After an unknown outcome the CA is searched, with the same request, before
+// anything is sent again.
+func TestUnknownOutcomeIsLookedFor(t *testing.T) {
+	w := newWorld(t, "ra")
+	f := &flaky{CA: w.issuer, fail: func(*ca.Issued, error) (*ca.Issued, error) { return nil, ca.ErrOutcomeUnknown }}
+	w.cfg.CA, w.cfg.Roles = f, w.cfg.Roles[:1]
+	if _, err := ownenroll.Run(t.Context(), w.cfg); !errors.Is(err, ca.ErrOutcomeUnknown) {
+		t.Fatalf("got %v", err)
+	}
+	w.run()
+	if f.asked != 1 {
+		t.Errorf("the CA was asked %d times for one certificate", f.asked)
+	}
+	w.wantPair("signing")
+	if _, err := os.Stat(w.path("signing.crt.pem.sent")); err == nil {
+		t.Error("the request is left over")
+	}
+}
+
+// What surely did not reach the CA is sent anew, without a search.
+func TestUnavailableBeginsAnew(t *testing.T) {
+	w := newWorld(t, "ra")
+	f := &flaky{CA: w.issuer, fail: func(*ca.Issued, error) (*ca.Issued, error) { return nil, ca.ErrUnavailable }}
+	w.cfg.CA = f
+	if _, err := ownenroll.Run(t.Context(), w.cfg); !errors.Is(err, ca.ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := os.Stat(w.path("signing.crt.pem.sent")); err == nil {
+		t.Error("a request that was never sent is kept as if it had been")
+	}
+	f.fail = nil
+	w.run()
+	w.wantPair("signing")
+	w.wantPair("encryption")
+}
+
+// A TLS server is a role: the names come back in the certificate, or it is
+// refused.
+func TestTLSServer(t *testing.T) {
+	w := newWorld(t, "ra")
+	w.cfg.Roles = []ownenroll.Role{{
+		Name: "tls", Certificate: w.path("tls.crt.pem"), Key: w.path("tls.key.pem"), Template: "ra",
+		CommonName: "scep.corp.example", Hosts: []string{"scep.corp.example", "192.0.2.7"}, KeyUsage: x509.KeyUsageDigitalSignature,
+	}}
+	w.run()
+	cert := w.wantPair("tls")
+	if cert.Subject.CommonName != "scep.corp.example" || cert.VerifyHostname("192.0.2.7") != nil {
+		t.Errorf("subject %q, addresses %v", cert.Subject, cert.IPAddresses)
+	}
+	w.cfg.CA = nil
+	w.cfg.Direct = func(ctx context.Context, _ ownenroll.Role, key crypto.PublicKey, _ pkix.Name) (*x509.Certificate, error) {
+		return w.issuer.IssueTLS(ctx, []string{"other.example"}, key)
+	}
+	if _, err := ownenroll.Run(t.Context(), w.cfg); err == nil {
+		t.Error("a certificate for other names was installed")
 	}
 }
