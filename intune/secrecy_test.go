@@ -21,7 +21,6 @@ func TestNothingSecretOfJobsIsShown(t *testing.T) {
 	p.EncryptedPFX = []byte("short PFX")
 	sealed := base64.StdEncoding.EncodeToString(p.EncryptedPassword)
 	whole := proof(t, known, w.clock.Now())
-	spill := fmt.Sprintf("proof %s PFX %s password %s", whole, base64.StdEncoding.EncodeToString(p.EncryptedPFX), sealed)
 	var seen bytes.Buffer
 	for _, act := range []struct {
 		endpoint intunetest.Endpoint
@@ -39,6 +38,10 @@ func TestNothingSecretOfJobsIsShown(t *testing.T) {
 		{intunetest.Users, func() error { return second(w.client.UserID(t.Context(), obrien)) }},
 		{intunetest.PFXes, func() error { return w.client.CreatePFX(t.Context(), p) }},
 	} {
+		spill := fmt.Sprintf("proof %s password %s", whole, sealed)
+		if act.endpoint == intunetest.PFXes { // another call does not know it
+			spill += " PFX " + base64.StdEncoding.EncodeToString(p.EncryptedPFX)
+		}
 		for _, fault := range []intunetest.Fault{
 			{}, {Body: `{"value":[{"requestContext":"` + spill + `"}]}`}, {Body: `"` + spill + `"`}, {Reset: true}, {Truncated: true},
 			{Status: 500, Body: `{"error":{"code":"` + whole + `","message":"` + spill + `"}}`},
