@@ -2,17 +2,20 @@ package entra_test
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/certconnector/certconnector/agent/identity/entra"
+	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
 func TestRotationAtTwoThirdsOfLife(t *testing.T) {
@@ -234,6 +237,24 @@ func TestClockThatJumpsAheadAndBack(t *testing.T) {
 	}
 }
 
+func TestAttemptsThatAWrongClockPutOffAreMade(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.store.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.clock = w.clock.Add(300 * day)
+	if err := w.store.Tend(t.Context()); !errors.Is(err, entra.ErrByHand) {
+		t.Fatal(err)
+	}
+	w.clock = w.clock.Add(-300 * day)
+	w.cloud.upload(w.store.Certificates()[0].Certificate, "by hand")
+	w.clock = w.clock.Add(w.cloud.replicate)
+	w.pass(10*time.Minute, time.Minute)
+	if s := w.states(); s != "1 working" {
+		t.Errorf("after the clock came back: %s", s)
+	}
+}
+
 func TestKeyOfATwinIsLeftAlone(t *testing.T) {
 	w := newWorld(t)
 	w.created()
@@ -288,10 +309,18 @@ func TestRotateWaitsForTheReplicas(t *testing.T) {
 }
 
 func TestTwoProcessesMakeOneSuccessor(t *testing.T) {
-	w := newWorld(t)
+	var made atomic.Int64
+	w := newWorld(t, func(c *entra.Config) {
+		c.NewKey = func(int) (*rsa.PrivateKey, error) {
+			time.Sleep(20 * time.Millisecond) // both are at it
+			return testkeys.RSA2048(int(made.Add(1)) % 8), nil
+		}
+	})
 	w.created()
 	w.clock = w.clock.Add(241 * day)
-	first, second := w.store, func() *entra.Store { w.open(); return w.store }()
+	first := w.store
+	w.open()
+	second := w.store
 	var wait sync.WaitGroup
 	for range 3 {
 		for _, s := range []*entra.Store{first, second} {
@@ -305,8 +334,8 @@ func TestTwoProcessesMakeOneSuccessor(t *testing.T) {
 		}
 	}
 	wait.Wait()
-	if w.cloud.added != 1 || len(w.cloud.keys) != 2 {
-		t.Errorf("%d keys were added", w.cloud.added)
+	if w.cloud.added != 1 || len(w.cloud.keys) != 2 || made.Load() != 2 {
+		t.Errorf("%d keys were made and %d added, want one of each beside the first", made.Load(), w.cloud.added)
 	}
 }
 
