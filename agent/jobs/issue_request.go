@@ -76,7 +76,7 @@ func buildCSR(job jobqueue.Job, key crypto.Signer) ([]byte, error) {
 		}
 	}
 	for _, pair := range validityPairs(time.Duration(job.ValiditySeconds) * time.Second) {
-		if err := add(pkcs10.OIDNameValuePair, [2]asn1.RawValue{bmpString(pair[0]), bmpString(pair[1])}); err != nil {
+		if err := add(pkcs10.OIDNameValuePair, []asn1.RawValue{bmpString(pair[0]), bmpString(pair[1])}); err != nil {
 			return nil, fmt.Errorf("encoding the validity: %w", err)
 		}
 	}
