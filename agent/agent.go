@@ -37,8 +37,8 @@ type Options struct {
 	Version string           // told to the cloud and by status; "": "unknown"
 	Ready   func()           // called once every listener is open; may be nil
 
-	// Store is a journal that several agents of one process share; it is not
-	// closed here. nil: the configured one.
+	// Store is a journal of the caller's, as one that several agents of one
+	// process share. It is closed at the end. nil: the configured one.
 	Store Store
 	// Wait returns after a time, or when ctx ends with its error. It is what the
 	// care for our own certificates waits with; nil: by the machine's clock.
@@ -116,8 +116,8 @@ func (a *Agent) build() error {
 		if a.journal, err = a.openStore(); err != nil {
 			return err
 		}
-		a.down.push("journal", func(context.Context) error { return a.journal.Close() })
 	}
+	a.down.push("journal", func(context.Context) error { return a.journal.Close() })
 	a.keeper = identity.NewKeeper(identity.Config{Clock: a.options.Clock, Wait: a.options.Wait, Log: a.log.Named("identity")})
 
 	if at := a.journal.RestoredAt(); !at.IsZero() {

@@ -143,7 +143,8 @@ func (a *Agent) noteCAs() error {
 			}
 			a.keeper.Add(identity.Note(identity.EmbeddedCA(name, c.Embedded.Certificate, chain), a.options.Clock))
 			if a.responder != nil {
-				a.keeper.Add(identity.Note(identity.OCSPSigner(name, func() *x509.Certificate { return a.responder.Signer(name) }), a.options.Clock))
+				rows := identity.OCSPSigner(name, func() *x509.Certificate { return a.responder.Signer(name) })
+				a.keeper.Add(responder{Own: identity.Note(rows, a.options.Clock), Responder: a.responder})
 			}
 		case c.Certsrv != nil:
 			link = c.Certsrv.ClientCertificate
@@ -158,3 +159,12 @@ func (a *Agent) noteCAs() error {
 	}
 	return nil
 }
+
+// responder has the signers of OCSP responses renewed with everything else.
+type responder struct {
+	identity.Own
+	*embedded.Responder
+}
+
+// Tend implements identity.Own.
+func (r responder) Tend(ctx context.Context) error { return r.Renew(ctx) }

@@ -43,15 +43,7 @@ type service struct {
 // install makes a first run's folder for a plain listener on loopback.
 func install(t *testing.T, o firstrun.Options) *service {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = t.TempDir(), []string{"127.0.0.1"}, address, true, embedded.P256
+	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = t.TempDir(), []string{"127.0.0.1"}, freePort(t), true, embedded.P256
 	plan, err := firstrun.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -67,11 +59,45 @@ func install(t *testing.T, o firstrun.Options) *service {
 	return &service{t: t, cfg: cfg, url: made.SCEPURL}
 }
 
+// freePort is a loopback address that nobody listens on at this moment.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func readCert(t *testing.T, path string) *x509.Certificate {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		t.Fatalf("%s holds no PEM", path)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
 // start runs the agent and returns once it serves.
 func (s *service) start() {
 	s.t.Helper()
+	s.startWith(agent.Options{Logger: zap.NewNop()})
+}
+
+func (s *service) startWith(o agent.Options) {
+	s.t.Helper()
 	ready := make(chan struct{})
-	a, err := agent.New(s.cfg, agent.Options{Logger: zap.NewNop(), Ready: func() { close(ready) }})
+	o.Ready = func() { close(ready) }
+	a, err := agent.New(s.cfg, o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -234,7 +260,13 @@ func cloudRefuses(t *testing.T, s *service, cloud *intunetest.Cloud) error {
 // installIntune makes a folder whose endpoint asks a simulator.
 func installIntune(t *testing.T) (*service, *intunetest.Cloud) {
 	t.Helper()
-	cloud, err := intunetest.New(intunetest.Options{})
+	return installIntuneAt(t, nil)
+}
+
+// installIntuneAt does so with a cloud whose clock is the caller's.
+func installIntuneAt(t *testing.T, clock func() time.Time) (*service, *intunetest.Cloud) {
+	t.Helper()
+	cloud, err := intunetest.New(intunetest.Options{Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,15 +286,7 @@ func installIntune(t *testing.T) (*service, *intunetest.Cloud) {
 		Policy: firstrun.PolicyIntune, Tenant: intunetest.ContosoID, ClientID: intunetest.ContosoClient, Cloud: "custom",
 		AuthorityURL: cloud.AuthorityURL(), GraphURL: cloud.GraphURL(), ResourceURL: cloud.ResourceURL(), CloudCAFile: roots,
 	})
-	b, err := os.ReadFile(s.cfg.Tenants[0].Credential.Certificate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(b)
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := readCert(t, s.cfg.Tenants[0].Credential.Certificate)
 	if err := cloud.SetCertificates(intunetest.ContosoID, intunetest.ContosoClient, cert); err != nil {
 		t.Fatal(err)
 	}
