@@ -115,7 +115,7 @@ var statements = with([lastStatement]string{
 	rangeOfEntries:     `SELECT coalesce((SELECT min(id) FROM entries), 0), coalesce((SELECT max(id) FROM entries), 0)`,
 	rangeOfOpenEntries: `SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM entries INDEXED BY entries_due WHERE next_at IS NOT NULL`,
 	dueEntries:         `SELECT id FROM entries WHERE next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?`,
-	claimEntry: `UPDATE entries SET token = token + 1, held = 1, next_at = ?1
+	claimEntry: `UPDATE entries SET token = ?4, held = 1, next_at = ?1
 		WHERE id = ?2 AND next_at IS NOT NULL AND (next_at <= ?3 OR held = 0)`,
 	releaseEntries: `UPDATE entries SET token = token + 1, held = 0, next_at = ? WHERE next_at IS NOT NULL AND held = 1`,
 

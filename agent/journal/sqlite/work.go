@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/certconnector/certconnector/agent/journal"
@@ -61,16 +62,20 @@ func (j *Journal) ClaimEntry(ctx context.Context, id int64, now time.Time, lease
 
 // take claims one entry if it may be claimed.
 func take(c *conn, id int64, now time.Time, lease time.Duration) (journal.Claimed, bool, error) {
+	r, err := load(c, id)
+	if errors.Is(err, journal.ErrNotFound) {
+		return journal.Claimed{}, false, nil
+	}
+	if err != nil {
+		return journal.Claimed{}, false, err
+	}
 	s, err := c.use(claimEntry)
 	if err != nil {
 		return journal.Claimed{}, false, err
 	}
-	if err := s.time(now.Add(lease)).int(id).time(now).exec(); err != nil {
+	r.token, r.NextAt = c.nextToken(r.token), plain(now.Add(lease))
+	if err := s.time(r.NextAt).int(id).time(now).int(r.token).exec(); err != nil {
 		return journal.Claimed{}, false, err
 	}
-	if c.changes() == 0 {
-		return journal.Claimed{}, false, nil
-	}
-	r, err := load(c, id)
-	return journal.Claimed{Entry: r.Entry, Owned: &journal.Owned{Entry: id, Token: r.token}}, err == nil, err
+	return journal.Claimed{Entry: r.Entry, Owned: &journal.Owned{Entry: id, Token: r.token}}, c.changes() > 0, nil
 }
