@@ -3,12 +3,13 @@ package intune
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // Finding is one thing that Check looked at.
 type Finding struct {
-	Name   string // graph-token, graph-role, discovery, intune-token or intune-role
+	Name   string // graph-token, graph-role, discovery, intune-token, intune-role or revocation
 	Detail string // what was found
 	Err    error  // nil: in order
 }
@@ -56,4 +57,38 @@ func (c *Client) checkDiscovery(ctx context.Context) Finding {
 func (c *Client) SignIn(ctx context.Context) error {
 	_, err := c.intuneTokens.get(ctx)
 	return err
+}
+
+// CheckRevocation asks where the revocation service is. It asks for no
+// requests: Intune would give none for an hour after that.
+func (c *Client) CheckRevocation(ctx context.Context) Finding {
+	uris, _, err := c.locator.lookup(ctx, c.config.Endpoints.RevocationService)
+	if err != nil {
+		return Finding{Name: "revocation", Err: err}
+	}
+	return Finding{Name: "revocation", Detail: strings.Join(uris, ", ")}
+}
+
+// CheckGraphRoles looks for further permissions in the token for Graph, such as
+// those of PFX certificates. A new token is asked for when one is missing.
+func (c *Client) CheckGraphRoles(ctx context.Context, permissions ...string) []Finding {
+	tok, err := c.graphTokens.get(ctx)
+	lacks := func() bool {
+		return slices.ContainsFunc(permissions, func(p string) bool { return !tok.has(p) })
+	}
+	if err == nil && lacks() && c.graphTokens.drop(tok) {
+		tok, err = c.graphTokens.get(ctx)
+	}
+	if err != nil {
+		return []Finding{{Name: "graph-token", Err: err}}
+	}
+	var findings []Finding
+	for _, p := range permissions {
+		f := Finding{Name: "graph-role", Detail: p}
+		if !tok.has(p) {
+			f.Err = fmt.Errorf("the token for Microsoft Graph lacks the role %s: grant this application permission with admin consent", p)
+		}
+		findings = append(findings, f)
+	}
+	return findings
 }
