@@ -55,7 +55,7 @@ func (r *RA) choose() error {
 // passedOver says why younger files of the operator's are not in use.
 func (r *RA) passedOver(chosen generation, now time.Time) error {
 	delete(r.trouble, "passed over")
-	if len(r.files.pairs) == 0 || chosen.same(r.files) || r.files.notBefore().Before(chosen.notBefore()) {
+	if len(r.files.pairs) == 0 || chosen.same(r.files) || !r.files.notBefore().After(chosen.notBefore()) {
 		return nil
 	}
 	err := r.fits(r.files)
