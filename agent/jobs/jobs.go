@@ -6,7 +6,7 @@
 //	poll.go      the lead, the question, the batch accepted as a whole
 //	work.go      a job is claimed and handed to its handler
 //	breaker.go   too many of one source within an hour: its work is paused
-//	revoke.go    the handler of revocations: whose CA (issuer.go), which
+//	revoke.go    the handler of revocations: whose CA (namebook.go, issuer.go), which
 //	             certificate (serial.go), may this tenant, revoke (gate.go)
 //	report.go    the result goes back until it is taken
 //

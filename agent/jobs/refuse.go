@@ -10,6 +10,10 @@ import (
 	"github.com/certconnector/certconnector/intune"
 )
 
+// notForTenant is what a tenant is told of a certificate that is not its own,
+// whether somebody else has it or nobody: it must not find out which.
+const notForTenant = "this connector did not issue the certificate for this tenant; if another system did: certconnector import-issued, or revocation.any_serial"
+
 var errRestored = errors.New("not in the journal, which was restored from a backup and may have forgotten it")
 
 // refuse ends a job with a code for the cloud.
@@ -45,8 +49,7 @@ func (r *Revoker) unknown(o *order) Ending {
 	}
 	r.Log.Warn("a tenant wants a certificate revoked that this connector did not issue for it; certificates of another system can be imported (certconnector import-issued), or any_serial switched on",
 		o.fields()...)
-	return r.refuse(o, intune.RevocationCertificateNotFoundError,
-		"this connector did not issue the certificate for this tenant; if another system did: certconnector import-issued, or revocation.any_serial")
+	return r.refuse(o, intune.RevocationCertificateNotFoundError, notForTenant)
 }
 
 func (r *Revoker) inDoubt() bool {
@@ -54,14 +57,11 @@ func (r *Revoker) inDoubt() bool {
 }
 
 // othersCertificate ends a request for a certificate that was issued for
-// somebody else. The tenant learns no more than that it is not its own.
+// somebody else.
 func (r *Revoker) othersCertificate(o *order) Ending {
 	r.Log.Error("SECURITY: a tenant wants a certificate revoked that was issued for somebody else; it is refused", o.fields()...)
 	r.audit(o, r.Audit.Error, "security: another tenant's certificate", zap.String("outcome", "refused"), revokeFailed.Field())
-	return Done(journal.JobResult{
-		Code: int(intune.RevocationCertificateNotFoundError), Serial: o.serial, CA: o.ca.Name,
-		Text: "this connector did not issue the certificate for this tenant",
-	})
+	return Done(journal.JobResult{Code: int(intune.RevocationCertificateNotFoundError), Text: notForTenant, Serial: o.serial, CA: o.ca.Name})
 }
 
 // fields say who asked for what.

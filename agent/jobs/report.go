@@ -14,7 +14,7 @@ import (
 // report hands over what is owed and due, a batch at a time, until one is not
 // taken.
 func (p *poller) report(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && p.keepLead(ctx, p.jobs.now()) { // many batches take long
 		owed, err := p.jobs.cfg.Journal.ClaimReports(ctx, p.name, p.jobs.now(), lease, p.Batch)
 		if err != nil {
 			if ctx.Err() == nil {

@@ -66,7 +66,8 @@ type RevocationTenant struct {
 // if it was issued for that tenant.
 type Revoker struct {
 	RevokerConfig
-	gate *gate
+	gate  *gate
+	names *nameBook
 
 	mu        sync.Mutex
 	forbidden map[string]string // CAs that do not let us revoke, and why
@@ -91,7 +92,7 @@ func NewRevoker(cfg RevokerConfig) *Revoker {
 		}
 	}
 	return &Revoker{
-		RevokerConfig: cfg, forbidden: map[string]string{},
+		RevokerConfig: cfg, forbidden: map[string]string{}, names: newNameBook(cfg.Clock),
 		gate: newGate(cfg.Clock, cmp.Or(cfg.Calls, 2), cmp.Or(cfg.CallsPerCA, 1)),
 	}
 }
@@ -156,25 +157,26 @@ func (r *Revoker) Do(ctx context.Context, job journal.Job) Ending {
 // meant returns the CAs that a request may mean. named says that it names
 // them; without a name it may mean each.
 func (r *Revoker) meant(ctx context.Context, asked Revocation) (cas []RevocationCA, named bool, err error) {
-	issuer := cmp.Or(fold(asked.Issuer), fold(asked.CAConfiguration))
-	if issuer == "" {
-		return r.CAs, false, nil
-	}
 	text := asked.Issuer
 	if fold(text) == "" {
 		text = asked.CAConfiguration
 	}
+	if fold(text) == "" {
+		return r.CAs, false, nil
+	}
+	// The name that the cloud was told with our certificates: no CA need be up for that.
+	for _, c := range r.CAs {
+		if fold(c.Name) == fold(text) {
+			return []RevocationCA{c}, true, nil
+		}
+	}
 	var unread error
 	for _, c := range r.CAs {
-		certificates := c.Certificates
-		if certificates == nil {
-			certificates = c.Authority.Chain
-		}
-		chain, err := certificates(ctx)
+		names, err := r.names.of(ctx, c)
 		if err != nil {
-			unread = fmt.Errorf("reading the names of CA %q: %w", c.Name, err)
+			unread = err
 		}
-		if namesOf(c.Name, chain).match(text) {
+		if names.match(text) {
 			cas = append(cas, c)
 		}
 	}

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -322,3 +323,40 @@ func TestHandlers(t *testing.T) {
 }
 
 func serialOf(n int64) string { return fmt.Sprintf("%X", n) }
+
+// TestUnreadableCA: a CA whose certificates cannot be read holds up nobody
+// else, and what may be meant for it is not called foreign.
+func TestUnreadableCA(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		up := false
+		w.revoker = func(c *jobs.RevokerConfig) {
+			c.CAs[1].Certificates = func(ctx context.Context) ([]*x509.Certificate, error) {
+				if up {
+					return w.branch.chain, nil
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+		}
+		w.cloud.ask(request("foreign", "1", "Fabrikam CA"), request("hers", w.issue(w.branch, "branch", tenant, 0x2000), "Contoso Branch CA"))
+		want := map[string]string{}
+		for i := range 20 {
+			serial := w.issue(w.issuing, "issuing", tenant, int64(0x1000+i))
+			w.cloud.ask(request(fmt.Sprint(i), serial, "issuing"), request(fmt.Sprint("by its name ", i), serial, "Contoso Issuing CA"))
+			want[fmt.Sprint(i)], want[fmt.Sprint("by its name ", i)] = "None", "None"
+		}
+		stop := w.start()
+		defer stop()
+		time.Sleep(time.Minute)
+		w.answers(want)
+		if s := w.source(); s.Open != 2 {
+			t.Errorf("%d open, want both that may mean the CA which cannot be read", s.Open)
+		}
+		up = true
+		time.Sleep(20 * time.Minute)
+		w.answers(map[string]string{"hers": "None", "foreign": ""})
+		if s := w.source(); s.Open != 0 {
+			t.Errorf("%d open", s.Open)
+		}
+	})
+}
