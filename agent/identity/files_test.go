@@ -1,8 +1,10 @@
 package identity_test
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"os"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/pkcs10"
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
@@ -339,6 +342,7 @@ func TestBadNewWatchedPairKeepsTheOldAndSaysSoOnce(t *testing.T) {
 			w.clock.Add(-20 * day)
 			w.writePair("tls", testkeys.RSA2048(1), cert)
 		}, "not valid before"},
+		{"for clients only", func(w *world) { w.writePair("tls", testkeys.RSA2048(1), w.clientCertificate(1)) }, "serverAuth"},
 		{"gone", func(w *world) {
 			if err := os.Remove(w.path("tls.crt.pem")); err != nil {
 				w.t.Fatal(err)
@@ -375,5 +379,48 @@ func TestBadNewWatchedPairKeepsTheOldAndSaysSoOnce(t *testing.T) {
 				t.Errorf("a good pair was not taken: %+v", i)
 			}
 		})
+	}
+}
+
+// clientCertificate is for the key of a front end.
+func (w *world) clientCertificate(key int) *x509.Certificate {
+	w.t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "front.corp.example"}}, testkeys.RSA2048(key))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	csr, err := pkcs10.Parse(der)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	issuer, _ := w.ca.state()
+	issued, err := issuer.Issue(w.t.Context(), ca.Request{CSR: csr, Template: "ra"}) // a profile for clients
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return issued.Certificate
+}
+
+func TestCertificateWithTwoTasksAndTheWrongUsage(t *testing.T) {
+	w := newWorld(t)
+	files := w.writePair("client", testkeys.RSA2048(1), w.clientCertificate(1))
+	keeper := w.keeper()
+	for _, use := range []struct {
+		name string
+		kind identity.Kind
+	}{{"endpoint branch", identity.KindCRPClient}, {"listener devices", identity.KindTLS}} {
+		own, err := identity.OpenWatched(identity.WatchedConfig{Name: use.name, Kind: use.kind, Files: files, Clock: w.clock.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keeper.Add(own)
+	}
+	for _, i := range keeper.Inventory() {
+		if !strings.Contains(i.Next, "the same certificate serves") {
+			t.Errorf("row %+v", i)
+		}
+		if wrong := i.Kind == identity.KindTLS; wrong != strings.Contains(i.Problem, "serverAuth") {
+			t.Errorf("row %+v", i)
+		}
 	}
 }

@@ -183,6 +183,7 @@ func (k *Keeper) Inventory() []Item {
 			items = append(items, i)
 		}
 	}
+	shared(items)
 	slices.SortStableFunc(items, func(a, b Item) int {
 		if a.NotAfter.IsZero() != b.NotAfter.IsZero() {
 			if a.NotAfter.IsZero() {

@@ -33,7 +33,7 @@ type RAConfig struct {
 	Renew      *Renewal // nil: a person renews
 
 	Clock func() time.Time // nil: time.Now
-	Log   *zap.Logger      // nil: nothing is logged
+	Log   *zap.Logger      // names the endpoint; nil: nothing is logged
 }
 
 // RA keeps the pairs of a registration authority: it renews them, takes new
@@ -85,7 +85,6 @@ func OpenRA(ctx context.Context, cfg RAConfig) (*RA, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	cfg.Log = cfg.Log.With(zap.String("endpoint", cfg.Endpoint))
 	r := &RA{cfg: cfg, since: map[[32]byte]time.Time{}, trouble: map[string]string{}, checked: map[string]error{}}
 	r.lineage = lineage{folder: cfg.Folder, roles: []string{"signing", "encryption"}}
 	switch cfg.Material.Shape {
@@ -185,7 +184,7 @@ func (r *RA) Renew(ctx context.Context) error {
 	if err := r.readChain(ctx); err != nil {
 		return err
 	}
-	return r.renew(ctx, "somebody asked for it")
+	return r.renew(ctx, asked)
 }
 
 // readFiles reads the operator's files. What cannot be read, or is not a pair,
@@ -295,6 +294,8 @@ func (r *RA) reason(now time.Time) string {
 		return "there are none that fit the CA"
 	case len(r.chain) > 0 && r.older(s.current):
 		return "the CA's certificate has changed"
+	case r.try.asked:
+		return asked
 	case now.Before(s.current.renewAt()) || now.Before(s.current.notAfter()) && pointless(s.current, r.chain):
 		return ""
 	}
@@ -328,7 +329,7 @@ func (r *RA) renew(ctx context.Context, why string) error {
 		if _, err := scep.NewRA(r.bare(g, chain)); err != nil {
 			return err
 		}
-		return gain(present, g)
+		return gain(why, present, g)
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()

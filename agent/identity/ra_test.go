@@ -276,3 +276,73 @@ func TestDamagedGeneration(t *testing.T) {
 		t.Errorf("row %+v", i)
 	}
 }
+
+// Somebody asks for a renewal long before it is due, of a CA that wants
+// approval: it is collected without being asked for again, and a denial ends it.
+func TestRenewalThatWasAskedForIsCarriedThrough(t *testing.T) {
+	for _, approved := range []bool{true, false} {
+		w := newWorld(t)
+		cfg := w.config()
+		cfg.Renew = &identity.Renewal{CA: w.ca, SigningTemplate: "careful"}
+		ra := w.open(cfg)
+		first := w.live(ra)
+		if err := ra.Renew(t.Context()); err == nil || !strings.Contains(err.Error(), "approval") {
+			t.Fatalf("got %v", err)
+		}
+		for _, id := range parked(t, w.path("identity/ra-corp/next")) {
+			decide := func() error { return w.ca.issuer.Deny(t.Context(), id, "not ours") }
+			if approved {
+				decide = func() error { return w.ca.issuer.Approve(t.Context(), id) }
+			}
+			if err := decide(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.clock.Add(2 * time.Hour)
+		err := ra.Tend(t.Context())
+		if approved != (err == nil) || approved != (w.live(ra) != first) {
+			t.Errorf("approved %v: %v", approved, err)
+		}
+		w.clock.Add(50 * day)
+		w.tend(ra)
+		if left := parked(t, w.path("identity/ra-corp/next")); len(left) > 1 {
+			t.Errorf("a denied request was sent again: %v", left)
+		}
+	}
+}
+
+// A CA that refuses is asked again after an hour, then less and less often.
+func TestRetriesGrow(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	tries := 0
+	cfg.Renew = &identity.Renewal{SigningTemplate: "ra", CA: authority{w.ca, func() error {
+		tries++
+		return &ca.Denied{HResult: ca.HResultTemplateDenied, Text: "no"}
+	}}}
+	ra := w.open(cfg)
+	w.clock.Add(490 * day)
+	var byDay []int
+	for range 20 {
+		before := tries
+		for range 24 {
+			if err := ra.Tend(t.Context()); err == nil {
+				t.Fatal("renewed")
+			}
+			w.clock.Add(time.Hour)
+		}
+		byDay = append(byDay, tries-before)
+	}
+	if byDay[0] < 4 || byDay[0] > 6 || byDay[10] > 2 || byDay[19] > 2 {
+		t.Errorf("tries by day %v", byDay)
+	}
+	w.clock.Add(217 * day) // nearly at its end
+	before := tries
+	for range 24 {
+		_ = ra.Tend(t.Context())
+		w.clock.Add(time.Hour)
+	}
+	if tries-before < 2 {
+		t.Errorf("%d tries on one of the last days", tries-before)
+	}
+}

@@ -48,7 +48,11 @@ type attempts struct {
 	retryAt time.Time
 	problem string
 	seen    string // why it was tried; another reason is tried at once
+	asked   bool   // somebody asked for a renewal, and the CA has not decided
 }
+
+// asked is the reason of a renewal that is not due.
+const asked = "somebody asked for it"
 
 // due tells whether to try now.
 func (a *attempts) due(why string, now time.Time) bool {
@@ -61,9 +65,11 @@ func (a *attempts) failedWith(why string, err error, now, end time.Time) {
 	a.seen, a.problem = why, err.Error()
 	a.failed++
 	wait := schedule.Delay(a.failed)
-	if _, parked := errors.AsType[*parkedError](err); parked {
+	_, parked := errors.AsType[*parkedError](err)
+	if parked {
 		a.failed, wait = 0, schedule.First // asking whether it was approved costs nothing
 	}
+	a.asked = parked && why == asked
 	if left := end.Sub(now) / 8; left < wait {
 		wait = max(left, 10*time.Minute)
 	}
@@ -82,9 +88,9 @@ func (a *attempts) succeeded() { *a = attempts{} }
 
 // gain refuses a new generation that is no better than the present one: a CA
 // near its own end, or a template with a short life, would have us renew
-// without end.
-func gain(present, next generation) error {
-	if len(present.pairs) == 0 || !sameCA(present.chain, next.chain) || next.notAfter().After(present.notAfter()) {
+// without end. A person who asks gets it: the old key may be known to others.
+func gain(why string, present, next generation) error {
+	if why == asked || len(present.pairs) == 0 || !sameCA(present.chain, next.chain) || next.notAfter().After(present.notAfter()) {
 		return nil
 	}
 	return fmt.Errorf("the CA's new certificate ends on %s, no later than the present one; look at the end of the CA's own certificate and at the template's validity",

@@ -149,7 +149,7 @@ func (t *TLS) Renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking the CA for its chain: %w", err)
 	}
-	return t.renew(ctx, "somebody asked for it", chain)
+	return t.renew(ctx, asked, chain)
 }
 
 func (t *TLS) reason(chain []*x509.Certificate, now time.Time) string {
@@ -161,6 +161,8 @@ func (t *TLS) reason(chain []*x509.Certificate, now time.Time) string {
 		return "the configuration names other hosts"
 	case len(chain) > 0 && !sameCA(s.chain, chain):
 		return "the CA's certificate has changed"
+	case t.try.asked:
+		return asked
 	case now.Before(s.renewAt()) || now.Before(s.notAfter()) && pointless(s.generation, chain):
 		return ""
 	}
@@ -197,7 +199,7 @@ func (t *TLS) renew(ctx context.Context, why string, chain []*x509.Certificate) 
 		if len(present.pairs) > 0 && !sameNames(present.pairs[0].Certificate, t.cfg.Hosts) {
 			return nil
 		}
-		return gain(present, g)
+		return gain(why, present, g)
 	})
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -137,7 +137,11 @@ func (w *Watched) Look() error {
 // acceptable refuses what would be worse than what we have.
 func (w *Watched) acceptable(pair *tls.Certificate) error {
 	now := w.cfg.Clock()
-	if valid(pair.Leaf, now) || !valid(w.current.Load().Leaf, now) {
+	old := w.current.Load().Leaf
+	if err := unfit(w.cfg.Kind, pair.Leaf); err != nil && unfit(w.cfg.Kind, old) == nil && valid(old, now) {
+		return err
+	}
+	if valid(pair.Leaf, now) || !valid(old, now) {
 		return nil
 	}
 	if now.Before(pair.Leaf.NotBefore) {
@@ -182,6 +186,9 @@ func (w *Watched) Items() []Item {
 	i.Problem = w.problem
 	if i.Problem == "" && w.cfg.Clock().Before(leaf.NotBefore) {
 		i.Problem = "not valid before " + date(leaf.NotBefore)
+	}
+	if err := unfit(w.cfg.Kind, leaf); err != nil && i.Problem == "" {
+		i.Problem = err.Error()
 	}
 	return []Item{i}
 }
