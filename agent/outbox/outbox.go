@@ -50,7 +50,7 @@ type Config struct {
 	// only a quarter is made at once.
 	Concurrency int
 	// BacklogPerSecond bounds deliveries of what is not fresh, to all neighbours
-	// together; 0: 150, which leaves nine tenths of one core to enrolments.
+	// together; 0: 100, which costs less than a tenth of one core.
 	BacklogPerSecond float64
 	// FreshFor is how long a success notification is fresh; 0: 1 min.
 	FreshFor time.Duration
@@ -77,7 +77,7 @@ type Outbox struct {
 
 const (
 	defaultConcurrency      = 16
-	defaultBacklogPerSecond = 150
+	defaultBacklogPerSecond = 100
 	defaultFreshFor         = time.Minute
 	defaultCallWithin       = 60 * time.Second
 	defaultFailureLife      = 24 * time.Hour
@@ -203,6 +203,7 @@ func (o *Outbox) learn(d journal.Debt, end ending) {
 	if end.later == nil {
 		if n.answered(o.now()) {
 			o.Log.Info("answers again; what is owed goes on", zap.Stringer("owed", d.Kind), zap.String("neighbour", lane.Neighbour))
+			o.Wake()
 		}
 		return
 	}

@@ -31,6 +31,8 @@ import (
 type neighbour struct {
 	mu       sync.Mutex
 	fail     func(o policymodule.Outcome) error // nil: takes everything
+	takes    time.Duration                      // for an answer
+	hangs    bool                               // never answers
 	revoke   func() error
 	told     []policymodule.Outcome
 	attempts []time.Time
@@ -43,14 +45,21 @@ func (n *neighbour) Verify(context.Context, policymodule.Request) (policymodule.
 	return policymodule.Decision{}, errors.New("nobody asks here")
 }
 
-func (n *neighbour) Notify(_ context.Context, o policymodule.Outcome) error {
+func (n *neighbour) Notify(ctx context.Context, o policymodule.Outcome) error {
 	n.mu.Lock()
 	n.attempts = append(n.attempts, time.Now())
 	n.busy++
 	n.busiest = max(n.busiest, n.busy)
-	fail := n.fail
+	fail, takes, hangs := n.fail, n.takes, n.hangs
 	n.mu.Unlock()
-	time.Sleep(time.Second) // a cloud is not fast
+	if hangs {
+		<-ctx.Done()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.busy--
+		return ctx.Err()
+	}
+	time.Sleep(takes)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.busy--
@@ -61,6 +70,20 @@ func (n *neighbour) Notify(_ context.Context, o policymodule.Outcome) error {
 	}
 	n.told = append(n.told, o)
 	return nil
+}
+
+// set changes how the neighbour behaves.
+func (n *neighbour) set(change func(n *neighbour)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(n)
+}
+
+// counts returns how often it was asked, and what it took.
+func (n *neighbour) counts() (attempts, told, revoked int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.attempts), len(n.told), len(n.revoked)
 }
 
 func (n *neighbour) Issue(context.Context, ca.Request) (*ca.Issued, error) {
@@ -83,21 +106,32 @@ func (n *neighbour) Revoke(_ context.Context, serial *big.Int, _ ca.Reason) erro
 
 type world struct {
 	t       *testing.T
+	path    string
 	journal *sqlite.Journal
 	sealer  *secret.Sealer
-	n       *neighbour
+	n       *neighbour // endpoint corp and CA issuing
+	other   *neighbour // endpoint other
 	out     *outbox.Outbox
 	cert    []byte
 	count   int
+	kill    func() // ends the outbox and closes the journal
 }
 
 func inWorld(t *testing.T, change func(*outbox.Config), test func(t *testing.T, w *world)) {
+	t.Helper()
+	inOutage(t, 0, 0, change, test)
+}
+
+// inOutage is inWorld where n debts are owed since an outage, and certificates
+// are withheld for so long from now.
+func inOutage(t *testing.T, n int, withheld time.Duration, change func(*outbox.Config), test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "journal.db")
 		if err := sqlite.Create(path); err != nil {
 			t.Fatal(err)
 		}
+		seed(t, path, n, withheld)
 		j, err := sqlite.Open(path, sqlite.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -106,10 +140,10 @@ func inWorld(t *testing.T, change func(*outbox.Config), test func(t *testing.T, 
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &world{t: t, journal: j, sealer: sealer, n: &neighbour{}, cert: certificate(t)}
+		w := &world{t: t, path: path, journal: j, sealer: sealer, n: &neighbour{takes: time.Second}, other: &neighbour{takes: time.Second}, cert: certificate(t)}
 		cfg := outbox.Config{
 			Journal: j, Sealer: sealer, Log: zap.NewNop(), Audit: zap.NewNop(),
-			Modules: map[string]policymodule.Module{"corp": w.n}, CAs: map[string]ca.Authority{"issuing": w.n},
+			Modules: map[string]policymodule.Module{"corp": w.n, "other": w.other}, CAs: map[string]ca.Authority{"issuing": w.n},
 		}
 		if change != nil {
 			change(&cfg)
@@ -118,15 +152,35 @@ func inWorld(t *testing.T, change func(*outbox.Config), test func(t *testing.T, 
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = w.out.Run(ctx) }()
-		defer func() {
+		w.kill = func() {
 			cancel()
 			<-done
-			if err := j.Close(); err != nil {
+			if err := w.journal.Close(); err != nil {
 				t.Error(err)
 			}
-		}()
+		}
+		defer func() { w.kill() }()
 		test(t, w)
 	})
+}
+
+// seed fills a closed journal.
+func seed(t *testing.T, path string, n int, withheld time.Duration) {
+	t.Helper()
+	if n == 0 {
+		return
+	}
+	sealer, err := secret.NewSealer(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := certificate(t)
+	err = sqlite.Seed(path, sqlite.SeedOptions{CA: "issuing", Owed: sqlite.SeedOwed{
+		N: n, SealedCSR: sealer.Seal("csr", []byte("CSR")), GiveUp: time.Now().Add(withheld), Certificate: func([]byte) []byte { return der },
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func certificate(t *testing.T) []byte {

@@ -14,7 +14,7 @@ import (
 const (
 	lookEvery = time.Second           // for what has become due
 	paceEvery = 50 * time.Millisecond // while there is a backlog
-	lookGap   = 10 * time.Millisecond // at the least, however many deliveries end
+	lookGap   = 10 * time.Millisecond // at the least, however much is owed anew
 	lease     = 3 * time.Minute       // longer than a delivery takes
 
 	giveUpEvery = 200 * time.Millisecond
@@ -29,7 +29,6 @@ type run struct {
 	filled     time.Time
 	turn       int // which lane of the backlog comes first
 	gaveUp     time.Time
-	last       time.Time // when it looked last
 }
 
 // Run delivers what is due until ctx ends; deliveries under way are finished.
@@ -141,7 +140,7 @@ func (r *run) claim(ctx context.Context, lane journal.Lane, now, since time.Time
 	for _, d := range due {
 		probe := n.begin(d.Kind)
 		r.deliveries.Go(func() {
-			defer func() { n.end(d.Kind, probe); r.Wake() }()
+			defer n.end(d.Kind, probe)
 			r.deliverLogged(context.WithoutCancel(ctx), d)
 		})
 	}
@@ -175,7 +174,7 @@ func (r *run) wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(lookGap)
 	defer t.Stop()
 	select {
-	case <-t.C: // deliveries that end meanwhile are looked at together
+	case <-t.C: // what comes meanwhile is looked at together
 	case <-ctx.Done():
 		return
 	}
