@@ -108,7 +108,11 @@ func (s *imported) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	if err != nil {
 		return Delivered{}, fmt.Errorf("%w: %v", ErrUndeliverable, err)
 	}
-	if err := s.Graph.CreatePFX(ctx, p); err != nil && !errors.Is(err, intune.ErrExists) {
+	switch err := s.Graph.CreatePFX(ctx, p); {
+	case err == nil, errors.Is(err, intune.ErrExists):
+	case intune.Final(err), errors.Is(err, intune.ErrArgument):
+		return Delivered{}, fmt.Errorf("%w: Microsoft Graph does not take it", ErrUndeliverable)
+	default:
 		return Delivered{}, fmt.Errorf("importing: %w", err)
 	}
 	return Delivered{Imported: thumbprint}, nil

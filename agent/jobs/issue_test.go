@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
-func sha256Of(b []byte) [32]byte { return sha256.Sum256(b) }
+func hexDigest(c *x509.Certificate) string { return fmt.Sprintf("%x", sha256.Sum256(c.Raw)) }
 
 func oids(dotted ...string) (list []asn1.ObjectIdentifier) {
 	for _, d := range dotted {

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -255,10 +254,9 @@ func (o *office) later(d time.Duration) {
 
 // job is one that may be done.
 func (o *office) job(context string) jobqueuetest.Job {
-	print := fmt.Sprintf("%x", sha256Of(o.recipient.Raw))
 	return jobqueuetest.Job{
 		RequestContext: context, Subject: "CN=" + context + ".corp.example,O=Corp", SANs: []string{"dns:" + context + ".corp.example"},
-		KeyUsage: []string{"digitalSignature"}, EKUs: []string{"clientAuth"}, Key: &jobqueuetest.KeyType{Type: "p256"}, Recipient: print,
+		KeyUsage: []string{"digitalSignature"}, EKUs: []string{"clientAuth"}, Key: &jobqueuetest.KeyType{Type: "p256"}, Recipient: hexDigest(o.recipient),
 	}
 }
 
