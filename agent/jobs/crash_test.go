@@ -157,6 +157,9 @@ func TestStopInTheMiddle(t *testing.T) {
 				if d := time.Since(began); d > 21*time.Second {
 					t.Errorf("stopped after %v", d)
 				}
+				if s := w.source(); name == "soon done" && s.Open != 0 {
+					t.Error("what the CA did meanwhile was not recorded")
+				}
 				w.issuing.hang = 0
 				w.run(time.Minute)
 				w.answers(map[string]string{"r": "None"})

@@ -184,6 +184,26 @@ func TestLeadIsHandedOver(t *testing.T) {
 	})
 }
 
+// TestLeadAfterAJump: whoever waits for the lead takes it also when the clock
+// was put back meanwhile.
+func TestLeadAfterAJump(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		one := w.start()
+		time.Sleep(time.Second)
+		w.owner = "two"
+		two := w.start()
+		defer two()
+		time.Sleep(time.Minute)
+		w.jump(-365 * 24 * time.Hour)
+		time.Sleep(time.Minute)
+		one()
+		time.Sleep(time.Minute)
+		if s := w.source(); s.Owner != "two" {
+			t.Errorf("led by %q", s.Owner)
+		}
+	})
+}
+
 // TestNoJobTwiceWithTwoInstances: two instances share the jobs, and each is
 // done by one.
 func TestNoJobTwiceWithTwoInstances(t *testing.T) {

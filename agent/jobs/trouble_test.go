@@ -78,6 +78,11 @@ func TestGivenUp(t *testing.T) {
 				w.answers(map[string]string{"r": ""})
 				time.Sleep(2 * time.Hour)
 				w.answers(map[string]string{"r": code})
+				calls, told := w.issuing.calls, len(w.cloud.told["r"])
+				time.Sleep(9 * time.Hour)
+				if tried, n := w.issuing.calls-calls, len(w.cloud.told["r"])-told; n == 0 || tried < 4*n {
+					t.Errorf("answered %d times more, after %d attempts: each offer must have some", n, tried)
+				}
 				w.issuing.set(func() { w.issuing.fail = nil })
 				w.cloud.set(func() { delete(w.cloud.told, "r") })
 				time.Sleep(3 * time.Hour)
@@ -226,6 +231,20 @@ func TestUploads(t *testing.T) {
 		w.answers(want)
 		if w.issuing.revoked[serialOf(0x1003)] != 1 {
 			t.Error("revoked again although it was only to be reported again")
+		}
+	})
+}
+
+// TestRetryAfter: a cloud that asks for rest has it.
+func TestRetryAfter(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.ask(request("r", w.issue(w.issuing, "issuing", tenant, 0x1000), "issuing"))
+		w.cloud.refuse = func([]intune.RevocationResult) error {
+			return &intune.HTTPError{Call: "uploadRevocationResults", Status: 429, After: 10 * time.Minute}
+		}
+		w.run(9 * time.Minute)
+		if n := len(w.cloud.uploads); n != 1 {
+			t.Errorf("%d uploads within ten minutes", n)
 		}
 	})
 }
