@@ -57,7 +57,6 @@ func (s *scan) plan(e *journal.Entry, cert *x509.Certificate) {
 		return
 	}
 	s.asked++
-	s.report.NextCheck = e.ID
 	slim := *e
 	slim.Certificate, slim.SealedCSR = nil, nil
 	s.checks = append(s.checks, check{entry: slim, serial: cert.SerialNumber})
@@ -104,6 +103,7 @@ func (s *scan) ask(ctx context.Context) error {
 		calls.Wait()
 		for k := range batch {
 			s.answer(ctx, &batch[k])
+			s.report.NextCheck = batch[k].entry.ID
 		}
 	}
 	return ctx.Err()

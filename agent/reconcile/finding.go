@@ -73,7 +73,7 @@ type Report struct {
 	Fixed      int          `json:"fixed"`
 	Findings   []Finding    `json:"findings"`
 	Unlisted   int          `json:"unlisted,omitempty"`   // findings beyond Options.Limit
-	NextCheck  int64        `json:"next_check,omitempty"` // CheckBefore of a run that goes on; 0: all were asked about
+	NextCheck  int64        `json:"next_check,omitempty"` // CheckBefore of a run that goes on; 0: none has to
 	Incomplete []string     `json:"incomplete,omitempty"` // what could not be looked at
 	Notes      []string     `json:"notes,omitempty"`      // what cannot be looked at at all
 

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,8 +32,9 @@ type Config struct {
 	Journal Journal
 	CAs     map[string]ca.Authority // by the names that entries carry
 
-	// Revoke has a certificate revoked again, durably: for Options.Fix. Doing
-	// it twice must be harmless. Nil: nothing is repaired.
+	// Revoke revokes a certificate, or records that it is to be: for
+	// Options.Fix. Doing it twice must be harmless; after an error the finding
+	// stays, and the next run repeats it. Nil: nothing is repaired.
 	Revoke func(ctx context.Context, ca string, serial *big.Int) error
 	// Wake tells the outbox that something may be due, for Options.Fix.
 	Wake func()
@@ -96,7 +96,7 @@ const (
 // so that CAs are not asked twice as much.
 type Reconciler struct {
 	Config
-	one sync.Mutex
+	one chan struct{} // held by the run that is under way
 }
 
 // New returns a Reconciler, or what is missing.
@@ -136,19 +136,26 @@ func New(cfg Config) (*Reconciler, error) {
 	if cfg.Background == nil {
 		cfg.Background = func(ctx context.Context) context.Context { return ctx }
 	}
-	return &Reconciler{Config: cfg}, nil
+	return &Reconciler{Config: cfg, one: make(chan struct{}, 1)}, nil
 }
 
-// Run compares once. An error means that the journal could not be read to its
+// Run compares once; a run that is under way is waited for. An error means that the journal could not be read to its
 // end; the report says what was found until then. CAs that could not be asked
 // are named in Report.Incomplete.
 func (r *Reconciler) Run(ctx context.Context, o Options) (Report, error) {
-	r.one.Lock()
-	defer r.one.Unlock()
+	select {
+	case r.one <- struct{}{}:
+		defer func() { <-r.one }()
+	case <-ctx.Done():
+		return Report{Incomplete: []string{"another run is under way"}}, fmt.Errorf("another run is under way: %w", ctx.Err())
+	}
 	s := r.newScan(o)
 	r.Log.Info("reconciliation begins", zap.Time("since", s.from), zap.Bool("fix", o.Fix))
 	err := s.run(r.Background(ctx))
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		s.incomplete("the run was cut off before its end")
+	case err != nil:
 		s.incomplete(fmt.Sprintf("the journal could not be read to its end: %v", err))
 	}
 	if !s.cut && err == nil {

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -336,5 +337,34 @@ func TestJournalThatCannotBeRead(t *testing.T) {
 	}
 	if _, err := reconcile.New(reconcile.Config{}); err == nil {
 		t.Error("a reconciler without a journal was made")
+	}
+}
+
+func TestRunThatIsCutOffSaysSoAndCanGoOn(t *testing.T) {
+	w := newWorld(t)
+	for i := range 10 {
+		w.enrol(fmt.Sprint("device-", i), journal.Released)
+	}
+	w.later(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.cfg.CheckEvery = time.Millisecond
+	var n atomic.Int64
+	w.asked.checker = checkerFunc(func(context.Context, *big.Int) (ca.Status, error) {
+		if n.Add(1) == 5 {
+			cancel()
+		}
+		return ca.Status{}, nil
+	})
+	r, err := reconcile.New(w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := r.Run(ctx, reconcile.Options{})
+	if !errors.Is(err, context.Canceled) || report.ExitCode() != 2 || report.NextCheck == 0 || !strings.Contains(report.Incomplete[0], "cut off") {
+		t.Errorf("%v, code %d, next %d: %q", err, report.ExitCode(), report.NextCheck, report.Incomplete)
+	}
+	w.asked.checker = w.ca
+	if rest := w.run(reconcile.Options{CheckBefore: report.NextCheck}); report.Checked+rest.Checked != 10 || report.Checked < 4 {
+		t.Errorf("the runs checked %d and %d of 10", report.Checked, rest.Checked)
 	}
 }

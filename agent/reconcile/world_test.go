@@ -206,3 +206,9 @@ type broken struct{ reconcile.Journal }
 func (broken) List(context.Context, journal.Query) ([]journal.Entry, error) {
 	return nil, fmt.Errorf("disk I/O error")
 }
+
+type checkerFunc func(context.Context, *big.Int) (ca.Status, error)
+
+func (f checkerFunc) Check(ctx context.Context, serial *big.Int) (ca.Status, error) {
+	return f(ctx, serial)
+}
