@@ -48,106 +48,110 @@ func TestCleanJournalHasNoFindings(t *testing.T) {
 	}
 }
 
+func serialOf(e journal.Entry) *big.Int {
+	n, _ := new(big.Int).SetString(e.Serial, 16)
+	return n
+}
+
+// differences are journals with one difference each, or with none.
+var differences = map[string]struct {
+	make func(w *world)
+	want string
+	code int
+}{
+	"issued and not accepted": {func(w *world) {
+		w.enrol("a", journal.Issued, journal.OweSuccess)
+		w.later(20 * time.Minute)
+	}, "issued_not_accepted", 1},
+	"past its deadline": {func(w *world) {
+		w.begin("a")
+		w.later(2 * time.Hour)
+	}, "stuck", 1},
+	"a revocation owed for long": {func(w *world) {
+		w.enrol("a", journal.Abandoned, journal.OweRevocation)
+		w.later(2 * time.Hour)
+	}, "abandoned_not_revoked", 1},
+	"a revocation owed for a moment": {func(w *world) {
+		w.enrol("a", journal.Abandoned, journal.OweRevocation)
+		w.later(30 * time.Minute)
+	}, "", 0},
+	"a failure not told": {func(w *world) {
+		w.enrol("a", journal.Failed, journal.OweFailure, journal.OweRevocation)
+		w.later(2 * time.Hour)
+	}, "abandoned_not_revoked report_owed", 1},
+	"revoked at the CA": {func(w *world) {
+		e := w.enrol("a", journal.Released)
+		w.later(time.Hour)
+		if err := w.ca.Revoke(w.t.Context(), serialOf(e), ca.KeyCompromise); err != nil {
+			w.t.Fatal(err)
+		}
+		w.later(time.Hour)
+	}, "revoked_at_ca", 1},
+	"unknown at the CA": {func(w *world) {
+		w.enrol("a", journal.Released)
+		w.asked.err = fmt.Errorf("serial: %w", ca.ErrNotFound)
+		w.later(time.Hour)
+	}, "unknown_at_ca", 1},
+	"abandoned, and good at the CA": {func(w *world) {
+		w.enrol("a", journal.Abandoned)
+		w.later(time.Hour)
+	}, "not_revoked_at_ca", 1},
+	"failed, and good at the CA": {func(w *world) {
+		w.enrol("a", journal.Failed)
+		w.later(time.Hour)
+	}, "not_revoked_at_ca", 1},
+	"failed, good, and about to be settled": {func(w *world) {
+		w.enrol("a", journal.Failed)
+		w.later(time.Minute)
+	}, "", 0},
+	"submitted twice": {func(w *world) {
+		_, owned, _ := w.begin("a")
+		w.step(owned, journal.Step{To: journal.Unknown, NextAt: w.clock.Add(time.Minute)})
+		w.step(owned, journal.Step{To: journal.Submitted, Resubmitted: true, NextAt: w.clock.Add(time.Minute)})
+		w.later(time.Minute)
+	}, "possible_orphan", 1},
+	"a device that renews late": {func(w *world) {
+		w.enrol("a", journal.Released)
+		w.later(330 * day)
+	}, "renewal_late", 0},
+	"a device that stopped renewing": {func(w *world) {
+		w.enrol("a", journal.Released)
+		w.later(370 * day)
+	}, "stopped_renewing", 1},
+	"a device that renewed": {func(w *world) {
+		w.enrol("a", journal.Released)
+		w.later(300 * day)
+		w.enrol("a", journal.Released)
+		w.later(70 * day)
+	}, "", 0},
+	"a device that is about to renew": {func(w *world) {
+		w.enrol("a", journal.Released)
+		w.later(370 * day)
+		w.begin("a")
+		w.later(time.Minute)
+	}, "", 0},
+	"one device renewed, another did not": {func(w *world) {
+		w.enrol("a", journal.Released)
+		w.enrol("b", journal.Released)
+		w.later(370 * day)
+		w.enrol("a", journal.Released)
+		w.later(time.Hour)
+	}, "stopped_renewing", 1},
+	"a CA that is not configured": {func(w *world) {
+		w.enrol("a", journal.Released)
+		w.cfg.CAs = nil
+		w.later(time.Hour)
+	}, "", 0},
+	"a CA that cannot tell": {func(w *world) {
+		w.enrol("a", journal.Failed)
+		w.cfg.CAs = map[string]ca.Authority{"lab": mute{w.ca}}
+		w.later(time.Hour)
+	}, "", 0},
+}
+
 // TestFindings makes one difference in each row.
 func TestFindings(t *testing.T) {
-	serialOf := func(e journal.Entry) *big.Int {
-		n, _ := new(big.Int).SetString(e.Serial, 16)
-		return n
-	}
-	for name, row := range map[string]struct {
-		make func(w *world)
-		want string
-		code int
-	}{
-		"issued and not accepted": {func(w *world) {
-			w.enrol("a", journal.Issued, journal.OweSuccess)
-			w.later(20 * time.Minute)
-		}, "issued_not_accepted", 1},
-		"past its deadline": {func(w *world) {
-			w.begin("a")
-			w.later(2 * time.Hour)
-		}, "stuck", 1},
-		"a revocation owed for long": {func(w *world) {
-			w.enrol("a", journal.Abandoned, journal.OweRevocation)
-			w.later(2 * time.Hour)
-		}, "abandoned_not_revoked", 1},
-		"a revocation owed for a moment": {func(w *world) {
-			w.enrol("a", journal.Abandoned, journal.OweRevocation)
-			w.later(30 * time.Minute)
-		}, "", 0},
-		"a failure not told": {func(w *world) {
-			w.enrol("a", journal.Failed, journal.OweFailure, journal.OweRevocation)
-			w.later(2 * time.Hour)
-		}, "abandoned_not_revoked report_owed", 1},
-		"revoked at the CA": {func(w *world) {
-			e := w.enrol("a", journal.Released)
-			w.later(time.Hour)
-			if err := w.ca.Revoke(w.t.Context(), serialOf(e), ca.KeyCompromise); err != nil {
-				w.t.Fatal(err)
-			}
-			w.later(time.Hour)
-		}, "revoked_at_ca", 1},
-		"unknown at the CA": {func(w *world) {
-			w.enrol("a", journal.Released)
-			w.asked.err = fmt.Errorf("serial: %w", ca.ErrNotFound)
-			w.later(time.Hour)
-		}, "unknown_at_ca", 1},
-		"abandoned, and good at the CA": {func(w *world) {
-			w.enrol("a", journal.Abandoned)
-			w.later(time.Hour)
-		}, "not_revoked_at_ca", 1},
-		"failed, and good at the CA": {func(w *world) {
-			w.enrol("a", journal.Failed)
-			w.later(time.Hour)
-		}, "not_revoked_at_ca", 1},
-		"failed, good, and about to be settled": {func(w *world) {
-			w.enrol("a", journal.Failed)
-			w.later(time.Minute)
-		}, "", 0},
-		"submitted twice": {func(w *world) {
-			_, owned, _ := w.begin("a")
-			w.step(owned, journal.Step{To: journal.Unknown, NextAt: w.clock.Add(time.Minute)})
-			w.step(owned, journal.Step{To: journal.Submitted, Resubmitted: true, NextAt: w.clock.Add(time.Minute)})
-			w.later(time.Minute)
-		}, "possible_orphan", 1},
-		"a device that renews late": {func(w *world) {
-			w.enrol("a", journal.Released)
-			w.later(330 * day)
-		}, "renewal_late", 0},
-		"a device that stopped renewing": {func(w *world) {
-			w.enrol("a", journal.Released)
-			w.later(370 * day)
-		}, "stopped_renewing", 1},
-		"a device that renewed": {func(w *world) {
-			w.enrol("a", journal.Released)
-			w.later(300 * day)
-			w.enrol("a", journal.Released)
-			w.later(70 * day)
-		}, "", 0},
-		"a device that is about to renew": {func(w *world) {
-			w.enrol("a", journal.Released)
-			w.later(370 * day)
-			w.begin("a")
-			w.later(time.Minute)
-		}, "", 0},
-		"one device renewed, another did not": {func(w *world) {
-			w.enrol("a", journal.Released)
-			w.enrol("b", journal.Released)
-			w.later(370 * day)
-			w.enrol("a", journal.Released)
-			w.later(time.Hour)
-		}, "stopped_renewing", 1},
-		"a CA that is not configured": {func(w *world) {
-			w.enrol("a", journal.Released)
-			w.cfg.CAs = nil
-			w.later(time.Hour)
-		}, "", 0},
-		"a CA that cannot tell": {func(w *world) {
-			w.enrol("a", journal.Failed)
-			w.cfg.CAs = map[string]ca.Authority{"lab": mute{w.ca}}
-			w.later(time.Hour)
-		}, "", 0},
-	} {
+	for name, row := range differences {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			row.make(w)
