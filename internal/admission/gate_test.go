@@ -154,9 +154,11 @@ func TestJobsLeaveRoom(t *testing.T) {
 			t.Errorf("%d slots: %d jobs came in, want %d", slots, in, want)
 		}
 		if slots > 1 {
-			if _, err := g.Enter(ctx, admission.Ticket{}); err != nil {
+			brief, stop := context.WithTimeout(ctx, time.Second)
+			if _, err := g.Enter(brief, admission.Ticket{}); err != nil {
 				t.Errorf("%d slots: a device found no room: %v", slots, err)
 			}
+			stop()
 		}
 		cancel()
 	}
@@ -257,6 +259,59 @@ func TestTooSlow(t *testing.T) {
 		if s := g.Stats(); s.Shed[admission.TooSlow] != 8 || s.InUse != 0 {
 			t.Errorf("%+v", s)
 		}
+	})
+}
+
+// The estimate is of those ahead: where a newcomer would wait too long, one with
+// less time left need not.
+func TestEstimateIsByPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := admission.New(admission.Config{Slots: 2, Queue: 100, Patience: 20 * time.Second})
+		enter := func(ticket admission.Ticket) error {
+			leave, err := g.Enter(t.Context(), ticket)
+			if err == nil {
+				time.Sleep(10 * time.Second)
+				leave()
+			}
+			return err
+		}
+		if err := enter(admission.Ticket{}); err != nil { // measured
+			t.Fatal(err)
+		}
+		leave := fill(t, g, 2)
+		newcomer := admission.Ticket{Deadline: time.Now().Add(time.Hour)}
+		for range 5 { // 5 ahead × 10 s / 2 slots is more than 20 s
+			go enter(newcomer)
+			synctest.Wait()
+		}
+		if err := enter(newcomer); reason(err) != admission.TooSlow {
+			t.Errorf("the sixth: %v", err)
+		}
+		early := make(chan error)
+		go func() { early <- enter(admission.Ticket{Deadline: time.Now().Add(30 * time.Minute)}) }()
+		synctest.Wait()
+		if s := g.Stats(); s.Devices != 6 || s.Mean != 10*time.Second {
+			t.Errorf("%+v", s)
+		}
+		leave()
+		if err := <-early; err != nil {
+			t.Errorf("who has less time left: %v", err)
+		}
+		time.Sleep(time.Minute)
+
+		// A share is slower than the whole.
+		leave = fill(t, g, 2)
+		share := admission.Ticket{Key: "one", Most: 1}
+		for range 3 {
+			go enter(share)
+			synctest.Wait()
+		}
+		start := time.Now()
+		if err := enter(share); reason(err) != admission.TooSlow || time.Since(start) != 0 {
+			t.Errorf("the fourth of a share of one: %v after %v", err, time.Since(start))
+		}
+		leave()
+		time.Sleep(time.Minute)
 	})
 }
 
@@ -463,7 +518,8 @@ func TestStress(t *testing.T) {
 				leave, err := g.Enter(ctx, ticket)
 				if err == nil {
 					n := inside.Add(1)
-					most.Store(max(most.Load(), n))
+					for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+					}
 					if ticket.Class == admission.Job && jobs.Add(1) > slots-1 {
 						t.Error("jobs took the last slot")
 					}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,6 +121,84 @@ func TestSentAwayGoesFirst(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// TestRefusedIsForgotten: nobody keeps a place by sending forged messages.
+func TestRefusedIsForgotten(t *testing.T) {
+	a := newAuthority(t, false)
+	messages := [][]byte{a.named(t, 0), a.named(t, 1), a.named(t, 2)}
+	forged := messages[2]
+	forged[len(forged)-1] ^= 1
+	synctest.Test(t, func(t *testing.T) {
+		h, w := handler(t, scephttp.Limits{Concurrency: 1, Queue: 1}, crowded(t, a))
+		var all sync.WaitGroup
+		busy := func() {
+			for _, m := range messages[:2] {
+				all.Go(func() { from(h, "192.0.2.1:1", m) })
+				synctest.Wait()
+			}
+		}
+		for range 2 { // the second time it would be served before one that waits, if it were remembered
+			busy()
+			if r := from(h, "192.0.2.2:1", forged); r.StatusCode != 503 {
+				t.Errorf("status %d, want 503", r.StatusCode)
+			}
+			all.Wait()
+			if r := from(h, "192.0.2.2:1", forged); r.StatusCode != 200 || w.last(t).Status != scep.Failure {
+				t.Errorf("status %d, %+v", r.StatusCode, w.last(t))
+			}
+		}
+	})
+}
+
+// TestStress: many devices, of which some hang up, leave no place taken.
+func TestStress(t *testing.T) {
+	a := newAuthority(t, false)
+	messages := [][]byte{a.named(t, 0), a.named(t, 1), a.named(t, 2)}
+	e := a.endpoint()
+	e.Concurrent, e.Held = 1, 12
+	h, w := handler(t, scephttp.Limits{Concurrency: 2, Queue: 3, QueueTime: 20 * time.Millisecond, PerSource: 8, FailuresPerMinute: -1, Transactions: 2}, e)
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			for n := range 20 {
+				ctx, cancel := context.WithCancel(t.Context())
+				if n%4 == 0 {
+					time.AfterFunc(time.Duration(i)*200*time.Microsecond, cancel)
+				}
+				r := httptest.NewRequest("POST", path+"?operation=PKIOperation", strings.NewReader(string(messages[(i+n)%3])))
+				r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i%2)
+				h.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	if s := h.Queue(); s.InUse != 0 || s.Devices != 0 || s.Answers != 0 {
+		t.Errorf("left behind: %+v", s)
+	}
+	var limited, served int
+	w.mu.Lock()
+	for _, e := range w.seen {
+		if e.Limited != "" {
+			limited++
+		} else if e.HTTPStatus == 200 {
+			served++
+		}
+	}
+	w.mu.Unlock()
+	if limited == 0 || served == 0 {
+		t.Errorf("%d limited, %d served", limited, served)
+	}
+	var last sync.WaitGroup
+	for range 8 { // as many as the source may have
+		last.Go(func() {
+			if r := from(h, "192.0.2.1:1", messages[0]); r.StatusCode == 503 && w.last(t).Limited == "source_limit" {
+				t.Error("a place of the source is taken for good")
+			}
+		})
+	}
+	last.Wait()
 }
 
 // TestPendingGoesFirst: a device that was told PENDING goes before newcomers,

@@ -60,10 +60,10 @@ func (x *exchange) pkiOperation() {
 	// the answer.
 	control := http.NewResponseController(x.w)
 	control.SetWriteDeadline(time.Time{})
-	if result == nil {
-		if result, ok = x.enroll(request, v); !ok {
-			return
-		}
+	if result != nil {
+		x.transactions.forget(v) // its next message is a newcomer's
+	} else if result, ok = x.enroll(request, v); !ok {
+		return
 	}
 
 	// 4. The signed answer.
