@@ -116,13 +116,13 @@ func TestPowerFailsAtEachWrite(t *testing.T) {
 					o.wrap = crash.wrap
 					o.open()
 					o.add(o.job("one"))
-					o.later(5 * time.Minute)
+					o.later(time.Minute)
 					if !crash.hit() {
 						t.Fatal("the power did not fail")
 					}
 					o.wrap = nil
 					o.reopen()
-					o.later(time.Hour) // the queue's lease may have to end
+					o.later(settled)
 					r := o.queue.Results()["one"]
 					if !r.Succeeded || len(o.issued()) != 1 || len(o.queue.Contradictions()) > 0 || o.revoked() != 0 {
 						t.Errorf("%+v, %d certificates, %+v", r, len(o.issued()), o.queue.Contradictions())
@@ -146,13 +146,13 @@ func TestPowerFailsAtARefusedResult(t *testing.T) {
 				o.open()
 				o.add(o.job("one"))
 				o.queue.Refuse("one")
-				o.later(5 * time.Minute)
+				o.later(time.Minute)
 				if !crash.hit() {
 					t.Fatal("the power did not fail")
 				}
 				o.wrap = nil
 				o.reopen()
-				o.later(time.Hour)
+				o.later(settled)
 				if len(o.issued()) != 1 || o.revoked() != 1 {
 					t.Errorf("%d certificates, %d revoked", len(o.issued()), o.revoked())
 				}
@@ -176,7 +176,7 @@ func TestCAIsDownForADay(t *testing.T) {
 		}
 		o.reopen()
 		down.set(false)
-		o.later(time.Hour)
+		o.later(settled)
 		if r := o.queue.Results()["one"]; !r.Succeeded || len(o.issued()) != 1 {
 			t.Errorf("%+v, %d certificates", r, len(o.issued()))
 		}

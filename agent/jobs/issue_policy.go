@@ -205,7 +205,7 @@ func resultCode(rule string) jobqueue.Code {
 	switch rule {
 	case "ca_unavailable":
 		return jobqueue.ServiceUnavailableException
-	case "ca_denied", "outcome_unknown", "parked", "issued_certificate", "withheld_too_long":
+	case "ca_denied", "outcome_unknown", "parked", "issued_certificate", "withheld_too_long", "refused":
 		return jobqueue.NonRetryableServiceError
 	}
 	return jobqueue.ParameterDataInvalidError

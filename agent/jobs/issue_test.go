@@ -118,7 +118,7 @@ func TestJobBecomesAFileThatOpensslOpens(t *testing.T) {
 			t.Errorf("%d certificates", n)
 		}
 		o.nothingSecretIsLeft()
-		o.later(time.Hour)
+		o.later(settled)
 		if c := o.queue.Counts(); c.Offered != 2 || c.Early != 0 || c.Malformed != 0 || c.Downloads < 4 {
 			t.Errorf("the queue was asked %+v", c)
 		}
@@ -241,7 +241,7 @@ func TestQueueIsDownForADay(t *testing.T) {
 			t.Fatal("the queue was reached")
 		}
 		o.pipes.cut(false)
-		o.later(time.Hour)
+		o.later(settled)
 		r := o.queue.Results()
 		if !r["one"].Succeeded || !r["two"].Succeeded || len(o.issued()) != 2 || len(o.queue.Contradictions()) > 0 {
 			t.Errorf("%+v, %d certificates", r, len(o.issued()))
@@ -256,14 +256,14 @@ func TestOneContextIsOneCertificate(t *testing.T) {
 		o.add(o.job("one"))
 		o.queue.Fail(jobqueuetest.Faults{TakeNothing: true})
 		for range 5 {
-			o.later(17 * time.Minute)
+			o.later(7 * time.Minute)
 			o.queue.Offer()
 		}
 		if len(o.queue.Results()) > 0 || o.queue.Counts().Offered < 3 {
 			t.Fatalf("%+v", o.queue.Counts())
 		}
 		o.queue.Fail(jobqueuetest.Faults{LoseAnswers: true, Times: 1})
-		o.later(time.Hour)
+		o.later(settled)
 		r := o.queue.Results()["one"]
 		if !r.Succeeded || len(o.issued()) != 1 || len(o.queue.Contradictions()) > 0 {
 			t.Errorf("%+v, %d certificates, %+v", r, len(o.issued()), o.queue.Contradictions())
@@ -283,7 +283,7 @@ func TestResultThatTheQueueLost(t *testing.T) {
 		if err := o.queue.Forget("one"); err != nil {
 			t.Fatal(err)
 		}
-		o.later(time.Hour)
+		o.later(settled)
 		r := o.queue.Results()["one"]
 		if r.Succeeded || r.ErrorCode != "ConflictError" || !strings.HasPrefix(r.ErrorMessage, "delivered_before: ") || len(o.issued()) != 1 {
 			t.Errorf("%+v, %d certificates", r, len(o.issued()))
@@ -327,7 +327,7 @@ func TestRecipientUnpinnedMeanwhile(t *testing.T) {
 		other := o.certificate("Another", testkeys.RSA2048(6), 24*time.Hour*100, func(*x509.Certificate) {})
 		o.pins = []*x509.Certificate{other}
 		o.reopen()
-		o.later(time.Hour)
+		o.later(settled)
 		r := o.queue.Results()["one"]
 		if r.Succeeded || !strings.HasPrefix(r.ErrorMessage, "job_delivery: ") || o.revoked() != 1 {
 			t.Errorf("%+v, %d revoked", r, o.revoked())

@@ -72,6 +72,10 @@ type office struct {
 
 const queueName = "mail"
 
+// settled is when everything has been tried again: leases of queue and journal
+// have ended, and the queue was asked since.
+const settled = 20 * time.Minute
+
 func inOffice(t *testing.T, test func(t *testing.T, o *office)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -109,7 +113,7 @@ func newOffice(t *testing.T) *office {
 	server := o.certificate("queue", testkeys.RSA2048(2), 2*year, func(c *x509.Certificate) { c.DNSNames = []string{"queue.corp.example"} })
 	o.roots = x509.NewCertPool()
 	o.roots.AddCert(server)
-	if o.queue, err = jobqueuetest.New(jobqueuetest.Options{CoolDown: 10 * time.Minute, Lease: 20 * time.Minute}); err != nil {
+	if o.queue, err = jobqueuetest.New(jobqueuetest.Options{CoolDown: 4 * time.Minute, Lease: 5 * time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	o.queue.Allow(client)
@@ -202,7 +206,7 @@ func (o *office) open() {
 		Tenants: map[string]jobs.RevocationTenant{jobs.UndeliveredSource(queueName): {Name: name, Reason: ca.CessationOfOperation}},
 	})
 	o.running, err = jobs.New(jobs.Config{
-		Journal: durable, Owner: "one", Log: log, Audit: log, Sources: []jobs.Polled{{Source: source, Kind: journal.IssueJob, Interval: 15 * time.Minute}},
+		Journal: durable, Owner: "one", Log: log, Audit: log, Sources: []jobs.Polled{{Source: source, Kind: journal.IssueJob, Interval: 6 * time.Minute}},
 		Work: map[journal.JobKind]jobs.Work{journal.IssueJob: {Handler: jobs.Issuers{issuer}}, journal.RevokeJob: {Handler: revoker}},
 	})
 	must(err)
