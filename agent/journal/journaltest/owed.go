@@ -196,3 +196,30 @@ func testOwed(t *testing.T, f *fixture) {
 		t.Errorf("listing held debts back: %d are due, want 3", len(again))
 	}
 }
+
+// testLazySettle: what a lazy settlement promises, and that it promises nothing
+// for a success notification.
+func testLazySettle(t *testing.T, f *fixture) {
+	lazily := func(d journal.Debt) {
+		t.Helper()
+		if _, err := f.Journal.SettleDebt(t.Context(), d, journal.Settlement{Outcome: journal.Taken, Now: f.clock(), Lazy: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.oweAt("a", "corp", "lab", journal.OweFailure)
+	b := f.oweAt("b", "corp", "lab", journal.OweSuccess)
+	debts := f.claimDebts(2)
+	lazily(debts[1]) // the failure, which comes second
+	lazily(debts[0])
+	last := f.oweAt("c", "corp", "lab", journal.OweFailure)
+	lazily(f.claimDebts(1)[0])
+	f.powerFail()
+	if got := f.entry(b.ID); got.State != journal.Released {
+		t.Errorf("entry whose notification was taken is %v", got.State)
+	}
+	for _, d := range f.claimDebts(10) {
+		if d.Entry.ID != last.ID {
+			t.Errorf("the %v of entry %d is owed again although something durable came after its end", d.Kind, d.Entry.ID)
+		}
+	}
+}

@@ -105,6 +105,7 @@ func testPowerFailure(t *testing.T, open func(*testing.T) *fixture) {
 			t.Errorf("number %d was given after %d", next, first)
 		}
 	})
+	t.Run("lazy ends of debts go with what comes after", func(t *testing.T) { testLazySettle(t, open(t)) })
 	t.Run("debts and their outcomes are there", func(t *testing.T) {
 		f := open(t)
 		released, _ := f.bring("a", journal.Issued)
