@@ -47,6 +47,21 @@ func TestNewerFilesOfTheOperatorWin(t *testing.T) {
 	}
 }
 
+// A renewal within the second in which init made the files is no complaint
+// about them.
+func TestRenewalInTheSecondOfInit(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	ra := w.open(cfg)
+	if err := ra.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.tend(ra)
+	if i := item(t, ra, identity.KindRASigning); i.Problem != "" || i.Source == cfg.Signing.Certificate {
+		t.Errorf("row %+v", i)
+	}
+}
+
 // "ra enroll" leaves the old files beside the new ones: they open messages
 // after a restart too.
 func TestFilesThatWerePutAsideStillOpen(t *testing.T) {

@@ -52,10 +52,12 @@ func (r *RA) choose() error {
 	return errors.Join(r.passedOver(*chosen, now), r.serve(*chosen, r.previous(list, *chosen, now)))
 }
 
-// passedOver says why younger files of the operator's are not in use.
+// passedOver says why new files of the operator's are not in use: they replaced
+// others while we ran, or are younger than what we made. Files of the same
+// second as a generation of ours are those that init made.
 func (r *RA) passedOver(chosen generation, now time.Time) error {
 	delete(r.trouble, "passed over")
-	if len(r.files.pairs) == 0 || chosen.same(r.files) || !r.files.notBefore().After(chosen.notBefore()) {
+	if len(r.files.pairs) == 0 || chosen.same(r.files) || chosen.number > 0 && !r.files.notBefore().After(chosen.notBefore()) {
 		return nil
 	}
 	err := r.fits(r.files)
@@ -65,6 +67,8 @@ func (r *RA) passedOver(chosen generation, now time.Time) error {
 		err = fmt.Errorf("not valid before %s", r.files.notBefore().UTC().Format(time.RFC3339))
 	case !now.Before(r.files.notAfter()):
 		err = fmt.Errorf("expired on %s", date(r.files.notAfter()))
+	case r.present(r.files):
+		return nil // the one in use is as good
 	default:
 		err = errors.New("not issued by the CA that is configured now")
 	}
