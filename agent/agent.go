@@ -199,7 +199,8 @@ func (a *Agent) build() error {
 func (a *Agent) scepLimits() scephttp.Limits {
 	l := a.cfg.Limits
 	return scephttp.Limits{
-		MaxURL: l.HeaderBytes, MaxBody: l.BodyBytes, Concurrency: l.Concurrent, Held: l.Held, FailuresPerMinute: l.FailuresPerMinute,
+		MaxURL: l.HeaderBytes, MaxBody: l.BodyBytes, Concurrency: l.Concurrent, Queue: l.Queue, QueueTime: l.Wait, ChallengeLife: l.ChallengeLife, Held: l.Held,
+		PerSource: l.PerSource, FailuresPerMinute: l.FailuresPerMinute,
 	}
 }
 

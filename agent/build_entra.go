@@ -24,22 +24,19 @@ const aadstsUnknownKey = 700027
 
 // buildEntra keeps a tenant's client certificate, and has it replaced in time.
 func (a *Agent) buildEntra(t Tenant, store *entra.Store, cfg intune.Config, client *intune.Client) {
-	if t.Credential.Managed.Rotate {
-		store.Use(graph{client: client, cfg: cfg})
-	}
+	store.Use(graph{client: client, cfg: cfg})
 	a.keeper.Add(entraItems{store: store, tenant: t.Name})
 	log := a.log.Named("entra").With(zap.String("tenant", t.Name))
 	a.more = append(a.more, task{"Entra certificate of " + t.Name, func(ctx context.Context) error {
-		last := ""
+		said, at := "", time.Time{}
 		for {
 			err := store.Tend(ctx)
+			now := a.options.Clock()
 			switch {
 			case ctx.Err() != nil:
 				return nil
-			case err == nil:
-				last = ""
-			case err.Error() != last:
-				last = err.Error()
+			case err != nil && (err.Error() != said || now.Sub(at) >= 24*time.Hour):
+				said, at = err.Error(), now
 				log.Warn("the Entra certificate could not be taken further; the present one serves on", zap.Error(err))
 			}
 			if a.options.Wait(ctx, tendEntraEvery) != nil {
@@ -91,7 +88,7 @@ func (m *ManagedCredential) open(tenant string, clock func() time.Time, log, aud
 		}
 	}
 	store, err := entra.Open(entra.Config{
-		Dir: filepath.Clean(m.Folder), Tenant: tenant, Host: host, Lifetime: m.Lifetime, Overlap: m.Overlap,
+		Dir: filepath.Clean(m.Folder), Tenant: tenant, Host: host, Lifetime: m.Lifetime, Overlap: m.Overlap, ByHand: !m.Rotate,
 		Clock: clock, Log: log, Audit: audit,
 	})
 	if err != nil {

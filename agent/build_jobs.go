@@ -77,9 +77,10 @@ func (a *Agent) revocations() (jobs.Handler, []jobs.Polled, error) {
 	for _, s := range a.cfg.Jobs.Sources {
 		cfg.Tenants[jobs.UndeliveredSource(s.Name)] = jobs.RevocationTenant{Name: jobs.QueueName(s.Name), Reason: ca.CessationOfOperation}
 	}
-	if len(cfg.Tenants) == 0 {
+	if len(a.cas) == 0 {
 		return nil, nil, nil
 	}
+	cfg.Tenants[jobs.OperatorSource] = jobs.RevocationTenant{Name: jobs.OperatorSource, Operator: true}
 	names := make([]string, 0, len(a.cas))
 	for name := range a.cas {
 		names = append(names, name)
@@ -136,7 +137,7 @@ func (a *Agent) issuanceSource(s JobSource) (*jobs.Issuer, jobs.Source, error) {
 			RefuseSIDURI: true, ECDSA: true,
 		},
 		AnswerWithin: jobAnswerWithin, WithholdFor: jobs.IssueWithholdFor, ReplayWindow: jobs.IssueReplayWindow,
-		SameStore: a.cas[s.CA].sameStore,
+		SameStore: a.cas[s.CA].sameStore, Jobs: true,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -216,6 +216,7 @@ func (a *Agent) intuneConfig(t Tenant, store *entra.Store) (cfg intune.Config, e
 		Timeouts: intune.Timeouts{
 			Token: t.Timeouts.Token, Discovery: t.Timeouts.Discovery,
 			Validate: t.Timeouts.Service, Notify: t.Timeouts.Service, Total: t.Timeouts.Total,
+			Revocation: t.Timeouts.Revocation, Graph: t.Timeouts.Graph,
 		},
 		Clock: a.options.Clock, Log: a.log.Named("intune").With(zap.String("tenant", t.Name)),
 	}

@@ -43,8 +43,10 @@ func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodu
 	}
 	return scephttp.Endpoint{
 		Name: e.Name, Path: e.Path, Enroller: enroller, RA: ra.Live, Algorithms: algorithms,
-		Ready:   func() error { return errors.Join(ra.Expired(), a.ready(e, module)) },
-		Clock:   a.options.Clock,
+		Ready: func() error { return errors.Join(ra.Expired(), a.ready(e, module)) },
+		Clock: a.options.Clock,
+
+		Concurrent: e.Limits.Concurrent, Held: e.Limits.Held,
 		BareGET: bare, AdminPath: admin, NDESCompatible: strings.HasPrefix(strings.ToLower(e.Path), "/certsrv/mscep"),
 	}, nil
 }

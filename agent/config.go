@@ -111,9 +111,22 @@ type Limits struct {
 	// Requests that may do cryptography at one time; others wait a moment and
 	// then get 503. Default 0: twice the number of processors.
 	Concurrent int `yaml:"concurrent"`
+	// Requests that may wait for their turn at cryptography, the one whose
+	// challenge ends first before the others. When more come, the one with the
+	// most time left is told to come again. Default 0: three quarters of held.
+	Queue int `yaml:"queue"`
+	// How long one of them waits at most. Default 5s; at once when it can be told
+	// that its turn would not come.
+	Wait time.Duration `yaml:"wait"`
+	// How long a challenge is good, as far as that order is concerned. Default 1h.
+	ChallengeLife time.Duration `yaml:"challenge_life"`
 	// Exchanges that may be under way at one time, held ones included; more get
 	// 503. Default 2000.
 	Held int `yaml:"held"`
+	// How many of them one source address may have. A proxy or a NAT is one
+	// source; addresses of this machine have no limit. Default 0: half of held;
+	// -1: no limit.
+	PerSource int `yaml:"per_source"`
 	// Connections open at one time on one listener; more wait to be accepted.
 	// Default 4096.
 	Connections int `yaml:"connections"`
@@ -158,6 +171,8 @@ func defaultLimits() Limits {
 		Held:              2000,
 		Connections:       4096,
 		FailuresPerMinute: 60,
+		Wait:              5 * time.Second,
+		ChallengeLife:     time.Hour,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      90 * time.Second,

@@ -58,6 +58,19 @@ type Endpoint struct {
 	DummyContent bool `yaml:"dummy_content"`
 	// The security identifier (SID) of strong certificate mapping.
 	SID SID `yaml:"sid"`
+	// What this endpoint may take of the limits of all, so that one cannot take
+	// everything.
+	Limits EndpointLimits `yaml:"limits"`
+}
+
+// EndpointLimits bounds one endpoint.
+type EndpointLimits struct {
+	// Requests of this endpoint that may do cryptography at one time. Default 0:
+	// no limit of its own.
+	Concurrent int `yaml:"concurrent"`
+	// Exchanges of this endpoint that may be under way at one time. Default 0:
+	// no limit of its own.
+	Held int `yaml:"held"`
 }
 
 // Templates names a template for each kind of key usage. An empty one refuses

@@ -57,8 +57,8 @@ type ManagedCredential struct {
 	// The host's DNS name, the certificate's subject. Default this host's name.
 	Host string `yaml:"host"`
 	// Register the next certificate through Microsoft Graph at two thirds of the
-	// present one's life. It needs the permission Application.ReadWrite.OwnedBy.
-	// Default true; without the permission a person uploads it.
+	// present one's life. Default true; with false, and where the tenant refuses
+	// it, the next one is made in time and a person uploads it.
 	Rotate bool `yaml:"rotate"`
 	// Life time of a certificate. Default 8760h (a year).
 	Lifetime time.Duration `yaml:"lifetime"`
@@ -100,6 +100,10 @@ type TenantTimeouts struct {
 	// All attempts at one of them. Default 45s; a device waits that long for a
 	// verdict when the cloud is slow.
 	Total time.Duration `yaml:"total"`
+	// One question for revocations, or one upload of their results. Default 60s.
+	Revocation time.Duration `yaml:"revocation"`
+	// One call of Microsoft Graph for keys and imported certificates. Default 30s.
+	Graph time.Duration `yaml:"graph"`
 }
 
 // Proxy is an HTTP proxy.
@@ -119,6 +123,7 @@ func (t *Tenant) SetDefaults() {
 		Timeouts: TenantTimeouts{
 			Token: 15 * time.Second, Discovery: 15 * time.Second,
 			Service: 30 * time.Second, Total: 45 * time.Second,
+			Revocation: time.Minute, Graph: 30 * time.Second,
 		},
 	}
 }

@@ -123,6 +123,14 @@ func (l Limits) validate(m *mistakes) {
 	if l.Concurrent < 0 {
 		m.Add("limits.concurrent", "must not be negative; 0 is twice the number of processors")
 	}
+	positive(m, "limits.wait", l.Wait)
+	positive(m, "limits.challenge_life", l.ChallengeLife)
+	if l.Queue < 0 {
+		m.Add("limits.queue", "must not be negative; 0 is three quarters of held")
+	}
+	if l.PerSource < -1 {
+		m.Add("limits.per_source", "%d makes no sense; -1 is no limit, 0 half of held", l.PerSource)
+	}
 	positive(m, "limits.read_header_timeout", l.ReadHeaderTimeout)
 	positive(m, "limits.read_timeout", l.ReadTimeout)
 	positive(m, "limits.write_timeout", l.WriteTimeout)

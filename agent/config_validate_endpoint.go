@@ -75,6 +75,9 @@ func (e *Endpoint) validate(at string, m *mistakes) {
 	if e.Allow.MaxValidity < 0 {
 		m.Add(at+".allow.max_validity", "must not be negative")
 	}
+	if e.Limits.Concurrent < 0 || e.Limits.Held < 0 {
+		m.Add(at+".limits", "must not be negative; 0 is no limit of its own")
+	}
 	oneOf(m, at+".sid.extension", e.SID.Extension, "refuse", "strip")
 	oneOf(m, at+".sid.uri", e.SID.URI, "keep_if_validated", "refuse")
 }

@@ -42,6 +42,8 @@ func (t Tenant) validate(at string, m *mistakes) {
 	positive(m, at+".timeouts.discovery", t.Timeouts.Discovery)
 	positive(m, at+".timeouts.service", t.Timeouts.Service)
 	positive(m, at+".timeouts.total", t.Timeouts.Total)
+	positive(m, at+".timeouts.revocation", t.Timeouts.Revocation)
+	positive(m, at+".timeouts.graph", t.Timeouts.Graph)
 	t.Revocation.validate(at+".revocation", t.Cloud == "custom", m)
 }
 

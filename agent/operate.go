@@ -8,7 +8,10 @@ import (
 	"strconv"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/certconnector/certconnector/agent/control"
+	"github.com/certconnector/certconnector/agent/jobs"
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
 )
@@ -105,7 +108,18 @@ func (a *Agent) Revoke(ctx context.Context, caName, serial string, reason ca.Rea
 	if !ok || n.Sign() < 0 {
 		return &control.Error{Code: control.CodeInvalid, Text: "the serial number is not hexadecimal"}
 	}
-	return revoker.Revoke(ctx, n, reason)
+	leave, err := ca.Turn(ctx, issuer.Authority)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := revoker.Revoke(ctx, n, reason); err != nil {
+		return err
+	}
+	if err := jobs.RecordRevocation(ctx, a.journal, caName, fmt.Sprintf("%X", n.Bytes()), a.options.Clock()); err != nil {
+		a.log.Warn("a revocation was carried out and not recorded: reconcile will list it", zap.String("ca", caName), zap.Error(err))
+	}
+	return nil
 }
 
 // Status tells how the service is.

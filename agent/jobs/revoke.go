@@ -57,6 +57,7 @@ type RevocationTenant struct {
 	Name        string        // as in journal entries
 	Reason      ca.Reason     // of the revocations, as the cloud gives none
 	AnySerial   bool          // unsafe: also what this connector never issued for it
+	Operator    bool          // a person at this machine asks, who may revoke anything
 	OwnsTenant  bool          // no other connector serves it: unknown CAs are "not found"
 	GiveUpAfter time.Duration // 0: 72 h
 }
@@ -139,9 +140,11 @@ func (r *Revoker) Do(ctx context.Context, job journal.Job) Ending {
 	switch {
 	case err != nil:
 		return TryLater(err, 0)
-	case others:
+	case others && !tenant.Operator:
 		return r.othersCertificate(o)
-	case found:
+	case found || others:
+	case tenant.Operator && len(cas) == 1:
+		o.ca, o.serial = cas[0], forms[0]
 	case tenant.AnySerial && len(cas) == 1:
 		o.ca, o.serial = cas[0], forms[0]
 		r.audit(o, r.Audit.Warn, "any_serial: revoking a certificate that this connector did not issue for the tenant")
@@ -232,6 +235,12 @@ func (r *Revoker) revoke(ctx context.Context, o *order) Ending {
 	err = errors.New("the call did not return")
 	func() {
 		defer func() { leave(err) }() // a panic goes on to the worker
+		done, turnErr := ca.Turn(ctx, o.ca.Authority)
+		if turnErr != nil {
+			err = turnErr
+			return
+		}
+		defer done()
 		err = revoker.Revoke(ctx, serial, o.tenant.Reason)
 	}()
 	switch {

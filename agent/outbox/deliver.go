@@ -123,7 +123,13 @@ func (o *Outbox) revoke(ctx context.Context, d journal.Debt) ending {
 	if err != nil {
 		return ending{later: fmt.Errorf("reading the recorded certificate: %w", err)}
 	}
-	switch err := revoker.Revoke(admission.Background(ctx), cert.SerialNumber, ca.CessationOfOperation); {
+	ctx = admission.Background(ctx)
+	leave, err := ca.Turn(ctx, o.CAs[d.Entry.CA])
+	if err != nil {
+		return ending{later: fmt.Errorf("waiting for a turn at CA %q: %w", d.Entry.CA, err)} // the CA itself was not asked
+	}
+	defer leave()
+	switch err := revoker.Revoke(ctx, cert.SerialNumber, ca.CessationOfOperation); {
 	case err == nil:
 		return ending{asked: true, outcome: journal.Taken}
 	case errors.Is(err, ca.ErrNotFound):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/agent/identity/entra"
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 func (p *program) entraCommand() *cobra.Command {
@@ -76,6 +78,9 @@ func (p *program) store(tenant string) (s *entra.Store, clientID string, err err
 
 func (p *program) entraCreate(ctx context.Context, tenant string) error {
 	s, clientID, err := p.store(tenant)
+	if err == nil {
+		err = secret.CheckOwner(filepath.Dir(s.Dir))
+	}
 	if err != nil {
 		return err
 	}

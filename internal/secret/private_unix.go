@@ -5,7 +5,21 @@ package secret
 import (
 	"fmt"
 	"os"
+	"syscall"
 )
+
+// CheckOwner refuses a folder of another account: what this process makes in it
+// could not be read there. root's own are root's business.
+func CheckOwner(folder string) error {
+	info, err := os.Stat(folder)
+	if err != nil {
+		return fmt.Errorf("looking at a folder: %w", err)
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
+		return fmt.Errorf("%q belongs to the account with number %d: run this command as that account, or the service could not read what it makes", folder, s.Uid)
+	}
+	return nil
+}
 
 // CheckPrivate refuses a file that group or others may read: a key, a secret,
 // the journal.

@@ -123,15 +123,16 @@ func (j *Journal) claimDebts(ctx context.Context, now time.Time, lease time.Dura
 			return false, err
 		}
 		for _, id := range chosen {
+			d, err := loadDebt(c, id)
+			if err != nil {
+				return true, err
+			}
 			s, err := c.use(claimDebt)
 			if err != nil {
 				return true, err
 			}
-			if err := s.time(now.Add(lease)).int(id).exec(); err != nil {
-				return true, err
-			}
-			d, err := loadDebt(c, id)
-			if err != nil {
+			d.Token = c.nextToken(d.Token)
+			if err := s.int(d.Token).time(now.Add(lease)).int(id).exec(); err != nil {
 				return true, err
 			}
 			list = append(list, d)

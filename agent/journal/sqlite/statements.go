@@ -135,7 +135,7 @@ var statements = with([lastStatement]string{
 	debtStat:      `SELECT count(*), coalesce(min(since), 0) FROM debts WHERE kind = ?`,
 	owedDebts:     `SELECT ` + debtColumns + `, ` + entryColumns + ` FROM debts d JOIN entries e ON e.id = d.entry WHERE d.id < ? ORDER BY d.id DESC LIMIT ?`,
 	debtsOf:       `SELECT id FROM debts INDEXED BY debts_entry WHERE entry = ? AND kind = ? AND (held = 0 OR next_at <= ?) ORDER BY id`,
-	claimDebt:     `UPDATE debts SET token = token + 1, held = 1, ready = 0, next_at = ? WHERE id = ?`,
+	claimDebt:     `UPDATE debts SET token = ?, held = 1, ready = 0, next_at = ? WHERE id = ?`,
 	debtByID:      `SELECT ` + debtColumns + `, ` + entryColumns + ` FROM debts d JOIN entries e ON e.id = d.entry WHERE d.id = ?`,
 	deleteDebt:    `DELETE FROM debts WHERE id = ?`,
 	postponeDebt:  `UPDATE debts SET token = token + 1, held = 0, ready = 0, next_at = ?, attempts = attempts + 1, why = ? WHERE id = ?`,

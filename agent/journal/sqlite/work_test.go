@@ -41,3 +41,39 @@ func TestClaimOfAnEntryThatWasRolledBack(t *testing.T) {
 		t.Errorf("a step by the one after it: %v", err)
 	}
 }
+
+// TestClaimOfADebtThatWasRolledBack is the same of what is owed.
+func TestClaimOfADebtThatWasRolledBack(t *testing.T) {
+	path, d := newJournalFile(t), newDisk(t, 0)
+	j, l := accepting(t, path, Options{fileLayer: d.name})
+	now := time.Now()
+	e, _, err := j.Begin(t.Context(), journal.Intent{
+		Endpoint: "corp", TransactionID: "1", Now: now, Lease: time.Minute, GiveUp: now.Add(time.Hour), Notify: true,
+		Refused: &journal.Failure{Rule: "key_type", Text: "a weak key"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := func() journal.Debt {
+		t.Helper()
+		list, err := j.ClaimDebtsOf(t.Context(), e.ID, journal.OweFailure, now, time.Minute)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d claimed, error %v", len(list), err)
+		}
+		return list[0]
+	}
+	lost := claim()
+	d.mu.Lock()
+	d.fault = noSpace
+	d.mu.Unlock()
+	if _, err := j.AcceptJobs(t.Context(), l, revocations(1, 1), now); err == nil {
+		t.Fatal("a full disk took a batch")
+	}
+	next := claim()
+	if _, err := j.SettleDebt(t.Context(), lost, journal.Settlement{Outcome: journal.Taken, Now: now}); !errors.Is(err, journal.ErrLost) {
+		t.Errorf("settling by the claim that was rolled back: %v", err)
+	}
+	if _, err := j.SettleDebt(t.Context(), next, journal.Settlement{Outcome: journal.Taken, Now: now}); err != nil {
+		t.Errorf("settling by the one after it: %v", err)
+	}
+}
