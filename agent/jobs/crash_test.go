@@ -113,7 +113,7 @@ func TestDyingAtEachStep(t *testing.T) {
 						t.Fatal(err)
 					}
 					told := len(w.cloud.told)
-					if len(accepted) == 0 && (told > 0 || w.issuing.calls+w.branch.calls > 0) {
+					if len(accepted) == 0 && (told > 0 || w.issuing.asked()+w.branch.asked() > 0) {
 						t.Error("something was done before the batch was recorded")
 					}
 					more = d.gone()
@@ -160,7 +160,7 @@ func TestStopInTheMiddle(t *testing.T) {
 				if s := w.source(); name == "soon done" && s.Open != 0 {
 					t.Error("what the CA did meanwhile was not recorded")
 				}
-				w.issuing.hang = 0
+				w.issuing.set(func() { w.issuing.hang = 0 })
 				w.run(time.Minute)
 				w.answers(map[string]string{"r": "None"})
 				if n := w.issuing.revoked[serial]; n != 1 {

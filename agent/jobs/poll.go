@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"hash/fnv"
 	"sync"
 	"time"
 
@@ -61,7 +61,6 @@ func (p *poller) notReached() time.Duration {
 
 // run looks at the clock every second: a jump of it is seen at once.
 func (p *poller) run(ctx context.Context) {
-	p.newCool(0)
 	for ctx.Err() == nil {
 		p.step(ctx)
 		pause(ctx, lookEvery, nil)
@@ -127,7 +126,10 @@ func (p *poller) keepLead(ctx context.Context, now time.Time) bool {
 		p.log.Info("this instance leads a source", zap.Time("last_poll", lead.LastPoll))
 		p.setHealth(func(h *health) { h.good = now })
 	}
-	p.lead, p.leads = lead, true
+	fresh := !p.leads
+	if p.lead, p.leads = lead, true; fresh {
+		p.newCool(0)
+	}
 	return true
 }
 
@@ -152,6 +154,7 @@ func (p *poller) due(ctx context.Context, now time.Time) bool {
 			return false
 		}
 		p.lead.LastPoll, p.asked = now, now
+		p.newCool(0)
 		return false
 	case !p.asked.IsZero() && now.Sub(p.asked) < p.cool:
 		return false
@@ -220,11 +223,15 @@ func (p *poller) fetchFailed(err error) {
 	level("a source could not be asked for jobs", zap.Error(err), zap.Duration("next_in", next), event(p.Kind, downloadFailed))
 }
 
-// newCool draws the time to the next question.
+// newCool finds the time from the last question to the next. What is added at
+// random is the same for whoever looks at one question: reports are put off to
+// the next one, and a restart must not move it before them.
 func (p *poller) newCool(least time.Duration) {
 	p.cool = max(p.Interval, least)
 	if p.Jitter > 0 {
-		p.cool += rand.N(p.Jitter)
+		h := fnv.New64a()
+		fmt.Fprint(h, p.name, " ", p.lead.LastPoll.Unix())
+		p.cool += time.Duration(h.Sum64() % uint64(p.Jitter))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -239,13 +240,13 @@ func TestNoJobTwiceWithTwoInstances(t *testing.T) {
 // stubborn is a journal whose disk is full.
 type stubborn struct {
 	journal.Jobs
-	full *bool
+	full *atomic.Bool
 }
 
 var errFull = errors.New("no space left on device")
 
 func (s stubborn) AcceptJobs(ctx context.Context, l journal.Lead, list []journal.NewJob, now time.Time) (journal.Batch, error) {
-	if *s.full {
+	if s.full.Load() {
 		return journal.Batch{}, errFull
 	}
 	return s.Jobs.AcceptJobs(ctx, l, list, now)
@@ -255,19 +256,20 @@ func (s stubborn) AcceptJobs(ctx context.Context, l journal.Lead, list []journal
 // asked for once; it is recorded as soon as there is room.
 func TestFullDisk(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		full := true
+		var full atomic.Bool
+		full.Store(true)
 		w.change = func(c *jobs.Config) { c.Journal = stubborn{w.journal, &full} }
 		serial := w.issue(w.issuing, "issuing", tenant, 0x4711)
 		w.cloud.ask(request("r", serial, "issuing"))
 		stop := w.start()
 		time.Sleep(3 * time.Hour)
-		if w.issuing.calls != 0 || len(w.cloud.uploads) != 0 || len(w.cloud.downloads()) != 1 {
-			t.Errorf("%d calls to the CA, %d uploads, %d downloads with a full disk", w.issuing.calls, len(w.cloud.uploads), len(w.cloud.downloads()))
+		if w.issuing.asked() != 0 || len(w.cloud.sent()) != 0 || len(w.cloud.downloads()) != 1 {
+			t.Errorf("%d calls to the CA, %d uploads, %d downloads with a full disk", w.issuing.asked(), len(w.cloud.sent()), len(w.cloud.downloads()))
 		}
 		if logged(w.logs, "a batch could not be recorded") == 0 || len(w.running.Problems()) == 0 {
 			t.Error("nobody was told")
 		}
-		full = false
+		full.Store(false)
 		time.Sleep(time.Minute)
 		stop()
 		w.answers(map[string]string{"r": "None"})
@@ -312,7 +314,7 @@ func TestFullBatch(t *testing.T) {
 		if n := logged(w.logs, "a source handed over as many jobs as were asked for"); n != 1 {
 			t.Errorf("%d warnings", n)
 		}
-		for _, upload := range w.cloud.uploads {
+		for _, upload := range w.cloud.sent() {
 			if len(upload) > 5 {
 				t.Errorf("an upload of %d", len(upload))
 			}

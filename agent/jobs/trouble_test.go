@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,12 +44,12 @@ func TestCADownForADay(t *testing.T) {
 				stop := w.start()
 				time.Sleep(15 * time.Minute)
 				w.answers(branch)
-				down := 3 * time.Hour
+				down := time.Hour
 				if errors.Is(failure, ca.ErrUnavailable) {
 					down = 24 * time.Hour
 				}
 				time.Sleep(down - 15*time.Minute)
-				if n := w.issuing.calls; n > int(down.Hours())*4*4+40 {
+				if n := w.issuing.asked(); n > int(down.Hours())*4*4+40 {
 					t.Errorf("the CA that is down was called %d times", n)
 				}
 				w.issuing.set(func() { w.issuing.fail, w.issuing.hang = nil, 0 })
@@ -78,9 +79,9 @@ func TestGivenUp(t *testing.T) {
 				w.answers(map[string]string{"r": ""})
 				time.Sleep(2 * time.Hour)
 				w.answers(map[string]string{"r": code})
-				calls, told := w.issuing.calls, len(w.cloud.told["r"])
+				calls, told := w.issuing.asked(), w.cloud.times("r")
 				time.Sleep(9 * time.Hour)
-				if tried, n := w.issuing.calls-calls, len(w.cloud.told["r"])-told; n == 0 || tried < 4*n {
+				if tried, n := w.issuing.asked()-calls, w.cloud.times("r")-told; n == 0 || tried < 4*n {
 					t.Errorf("answered %d times more, after %d attempts: each offer must have some", n, tried)
 				}
 				w.issuing.set(func() { w.issuing.fail = nil })
@@ -101,7 +102,7 @@ func TestForbidden(t *testing.T) {
 		stop := w.start()
 		defer stop()
 		time.Sleep(10 * time.Hour)
-		if n := w.issuing.calls; n < 8 || n > 11 {
+		if n := w.issuing.asked(); n < 8 || n > 11 {
 			t.Errorf("%d attempts in ten hours", n)
 		}
 		if p := w.running.Problems(); len(p) != 1 || !strings.Contains(p[0], "Issue and Manage Certificates") {
@@ -202,7 +203,7 @@ func TestUploads(t *testing.T) {
 		}
 		stop := w.start()
 		time.Sleep(30 * time.Minute)
-		if n := len(w.cloud.uploads); n < 3 || n > 6 {
+		if n := len(w.cloud.sent()); n < 3 || n > 6 {
 			t.Errorf("%d uploads in half an hour while none is taken", n)
 		}
 		w.cloud.set(func() {
@@ -210,7 +211,7 @@ func TestUploads(t *testing.T) {
 			w.cloud.uploads = nil
 		})
 		time.Sleep(50 * time.Minute)
-		if n := len(w.cloud.uploads); n < 1 || n > 5 {
+		if n := len(w.cloud.sent()); n < 1 || n > 5 {
 			t.Errorf("%d uploads in fifty minutes, each of which asked for ten of rest", n)
 		}
 		w.cloud.set(func() { failure = nil })
@@ -243,7 +244,7 @@ func TestRetryAfter(t *testing.T) {
 			return &intune.HTTPError{Call: "uploadRevocationResults", Status: 429, After: 10 * time.Minute}
 		}
 		w.run(9 * time.Minute)
-		if n := len(w.cloud.uploads); n != 1 {
+		if n := len(w.cloud.sent()); n != 1 {
 			t.Errorf("%d uploads within ten minutes", n)
 		}
 	})
@@ -347,10 +348,10 @@ func serialOf(n int64) string { return fmt.Sprintf("%X", n) }
 // else, and what may be meant for it is not called foreign.
 func TestUnreadableCA(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		up := false
+		var up atomic.Bool
 		w.revoker = func(c *jobs.RevokerConfig) {
 			c.CAs[1].Certificates = func(ctx context.Context) ([]*x509.Certificate, error) {
-				if up {
+				if up.Load() {
 					return w.branch.chain, nil
 				}
 				<-ctx.Done()
@@ -371,7 +372,7 @@ func TestUnreadableCA(t *testing.T) {
 		if s := w.source(); s.Open != 2 {
 			t.Errorf("%d open, want both that may mean the CA which cannot be read", s.Open)
 		}
-		up = true
+		up.Store(true)
 		time.Sleep(20 * time.Minute)
 		w.answers(map[string]string{"hers": "None", "foreign": ""})
 		if s := w.source(); s.Open != 0 {

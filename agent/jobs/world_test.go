@@ -117,6 +117,20 @@ func (c *fakeCloud) downloads() []time.Time {
 	return slices.Clone(c.asked)
 }
 
+// sent are the uploads, taken or not.
+func (c *fakeCloud) sent() [][]intune.RevocationResult {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.uploads)
+}
+
+// times is how often a request was answered.
+func (c *fakeCloud) times(handle string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.told[handle])
+}
+
 // answer is the one answer that a request has had, "" for none.
 func (c *fakeCloud) answer(t *testing.T, handle string) string {
 	t.Helper()
@@ -180,6 +194,13 @@ func (c *fakeCA) Revoke(ctx context.Context, serial *big.Int, reason ca.Reason) 
 		after()
 	}
 	return nil
+}
+
+// asked is how often the CA was called.
+func (c *fakeCA) asked() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
 }
 
 func (c *fakeCA) isRevoked(serial string) bool {
