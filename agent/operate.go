@@ -14,6 +14,7 @@ import (
 	"github.com/certconnector/certconnector/agent/jobs"
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/admission"
 )
 
 var _ control.Service = (*Agent)(nil)
@@ -123,9 +124,35 @@ func (a *Agent) Revoke(ctx context.Context, caName, serial string, reason ca.Rea
 }
 
 // Status tells how the service is.
-func (a *Agent) Status(context.Context) (control.Status, error) {
+func (a *Agent) Status(ctx context.Context) (control.Status, error) {
 	problems := a.status.Problems()
-	return control.Status{
+	st := control.Status{
 		Version: a.options.Version, StartedAt: a.began, Ready: len(problems) == 0, Problems: problems, Warnings: a.cfg.Warnings(),
-	}, nil
+		Queues: []control.Queue{queue("RA keys", a.handler.Queue())}, Owed: []control.Owed{},
+	}
+	for _, c := range a.cfg.CAs {
+		if gated, ok := a.cas[c.Name].Authority.(interface{ Queue() admission.Stats }); ok {
+			st.Queues = append(st.Queues, queue("CA "+c.Name, gated.Queue()))
+		}
+	}
+	owed, err := a.journal.DebtStats(ctx)
+	if err != nil {
+		return st, err
+	}
+	for _, d := range owed {
+		st.Owed = append(st.Owed, control.Owed{Kind: d.Kind.String(), N: d.N, Oldest: d.Oldest})
+	}
+	return st, nil
+}
+
+func queue(name string, s admission.Stats) control.Queue {
+	q := control.Queue{
+		Name: name, Slots: s.Slots, InUse: s.InUse, Waiting: s.Devices + s.Answers, Jobs: s.Jobs, Oldest: s.Oldest, Shed: map[string]uint64{},
+	}
+	for why, n := range s.Shed {
+		if n > 0 {
+			q.Shed[string(why)] = n
+		}
+	}
+	return q
 }

@@ -131,4 +131,24 @@ type Status struct {
 	Ready     bool      `json:"ready"`
 	Problems  []string  `json:"problems,omitempty"` // why it is not ready
 	Warnings  []string  `json:"warnings,omitempty"` // what the configuration permits although it is unsafe
+	Queues    []Queue   `json:"queues"`             // who waits for the RA's keys and for CAs
+	Owed      []Owed    `json:"owed"`               // what the outbox has to deliver
+}
+
+// Queue is a bounded resource and who waits for it.
+type Queue struct {
+	Name    string            `json:"name"` // "RA keys", or "CA" and its name
+	Slots   int               `json:"slots"`
+	InUse   int               `json:"in_use"`
+	Waiting int               `json:"waiting"`        // devices and answers to them
+	Jobs    int               `json:"jobs"`           // background work that waits behind them
+	Oldest  time.Duration     `json:"oldest"`         // nanoseconds that the first has waited
+	Shed    map[string]uint64 `json:"shed,omitempty"` // sent away since the start, by reason
+}
+
+// Owed is what is owed of one kind.
+type Owed struct {
+	Kind   string    `json:"kind"`
+	N      int       `json:"n"`
+	Oldest time.Time `json:"oldest,omitzero"`
 }
