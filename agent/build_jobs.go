@@ -34,7 +34,7 @@ func (a *Agent) buildJobs() error {
 		Work: map[journal.JobKind]jobs.Work{}, Background: admission.Background,
 	}
 	if revoker != nil {
-		cfg.Work[journal.RevokeJob] = jobs.Work{Handler: revoker}
+		cfg.Work[journal.RevokeJob] = jobs.Work{Handler: revoker, AtOnce: 8} // its own gate bounds calls to CAs
 	}
 	if issuer != nil {
 		cfg.Work[journal.IssueJob] = jobs.Work{Handler: issuer}

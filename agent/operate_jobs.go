@@ -94,7 +94,13 @@ func (a *Agent) ResumeSource(ctx context.Context, source string) error {
 	if !slices.ContainsFunc(known, func(s journal.Source) bool { return s.Name == source }) {
 		return fmt.Errorf("no source of jobs is called %q: %w", source, journal.ErrNotFound)
 	}
-	return a.journal.ResumeSource(ctx, source, a.options.Clock())
+	if err := a.journal.ResumeSource(ctx, source, a.options.Clock()); err != nil {
+		return err
+	}
+	if a.jobs != nil {
+		a.jobs.Wake()
+	}
+	return nil
 }
 
 // ImportIssued records certificates of another system.

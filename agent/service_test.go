@@ -266,7 +266,12 @@ func installIntune(t *testing.T) (*service, *intunetest.Cloud) {
 // installIntuneAt does so with a cloud whose clock is the caller's.
 func installIntuneAt(t *testing.T, clock func() time.Time) (*service, *intunetest.Cloud) {
 	t.Helper()
-	cloud, err := intunetest.New(intunetest.Options{Clock: clock})
+	return installIntuneAs(t, intunetest.Options{Clock: clock})
+}
+
+func installIntuneAs(t *testing.T, o intunetest.Options) (*service, *intunetest.Cloud) {
+	t.Helper()
+	cloud, err := intunetest.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,11 @@ import (
 	"time"
 )
 
+// FarAhead is further in the future than any time that Jobs is given: what was
+// set so far ahead was set by a clock that has been put back since. A lead whose
+// term ends there has run out, and a job that waits for it is due.
+const FarAhead = 48 * time.Hour
+
 // ErrLed says that another instance leads the source, until its term ends.
 var ErrLed = errors.New("another instance asks this source for work")
 

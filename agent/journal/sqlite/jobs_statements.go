@@ -18,6 +18,7 @@ const (
 	oweAgain
 	adoptJob
 	promoteJobs
+	promoteStranded
 	readyJobs
 	claimJob
 	jobByID
@@ -67,6 +68,8 @@ var statementsOfJobs = map[statement]string{
 	adoptJob: `UPDATE jobs SET own = 0 WHERE id = ?`,
 	promoteJobs: `UPDATE jobs SET ready = 1, held = 0 WHERE id IN
 		(SELECT id FROM jobs WHERE ready = 0 AND held = ? AND next_at <= ? ORDER BY next_at LIMIT ?)`,
+	promoteStranded: `UPDATE jobs SET ready = 1, held = 0 WHERE id IN
+		(SELECT id FROM jobs WHERE ready = 0 AND held = ? AND next_at > ? ORDER BY next_at LIMIT ?)`,
 	readyJobs: `SELECT id, token FROM jobs WHERE ready = 1 AND source = ? AND queue = ? ORDER BY id LIMIT ?`,
 	claimJob:  `UPDATE jobs SET token = ?, held = 1, ready = 0, next_at = ? WHERE id = ?`,
 	jobByID:   `SELECT ` + jobColumns + ` FROM jobs j JOIN sources s ON s.id = j.source WHERE j.id = ?`,

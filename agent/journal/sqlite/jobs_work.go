@@ -104,15 +104,20 @@ func (j *Journal) claimJobs(ctx context.Context, now time.Time, lease time.Durat
 // promoteDueJobs makes ready what waits and what is held no more, up to
 // promoteAtMost of each: the end of a long outage must not hold up enrolments.
 func promoteDueJobs(c *conn, now time.Time) (wrote bool, err error) {
-	for _, held := range []bool{false, true} {
-		s, err := c.use(promoteJobs)
-		if err != nil {
-			return wrote, err
+	for _, p := range []struct {
+		statement statement
+		at        time.Time
+	}{{promoteJobs, now}, {promoteStranded, now.Add(journal.FarAhead)}} {
+		for _, held := range []bool{false, true} {
+			s, err := c.use(p.statement)
+			if err != nil {
+				return wrote, err
+			}
+			if err := s.bool(held).time(p.at).int(promoteAtMost).exec(); err != nil {
+				return wrote, err
+			}
+			wrote = wrote || c.changes() > 0
 		}
-		if err := s.bool(held).time(now).int(promoteAtMost).exec(); err != nil {
-			return wrote, err
-		}
-		wrote = wrote || c.changes() > 0
 	}
 	return wrote, nil
 }

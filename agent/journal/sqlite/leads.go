@@ -53,7 +53,7 @@ func (j *Journal) Lead(ctx context.Context, name, owner string, now time.Time, t
 		if err != nil {
 			return false, err
 		}
-		if found && r.owner != "" && r.owner != owner && now.Before(r.until) {
+		if found && r.owner != "" && r.owner != owner && now.Before(r.until) && r.until.Sub(now) < journal.FarAhead {
 			return false, journal.ErrLed
 		}
 		if r, _, err = wantSource(c, name); err != nil {
