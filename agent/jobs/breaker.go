@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/eventid"
 )
 
 // breaker pauses a source that wants too much: whoever holds a tenant could
@@ -69,7 +70,7 @@ func (b *breaker) trip(ctx context.Context, job journal.Job, done, most int) (st
 	b.mu.Lock()
 	b.paused[job.Source] = why
 	b.mu.Unlock()
-	fields := []zap.Field{zap.String("source", job.Source), zap.Stringer("kind", job.Kind), zap.Int("done", done), zap.Int("at_most_per_hour", most), event(job.Kind, revokeFailed)}
+	fields := []zap.Field{zap.String("source", job.Source), zap.Stringer("kind", job.Kind), zap.Int("done", done), zap.Int("at_most_per_hour", most), event(job.Kind, eventid.RevokeRequestFailure)}
 	b.jobs.log.Error("a source wants more than it may within an hour; its jobs wait until somebody has looked and resumes it", fields...)
 	b.jobs.cfg.Audit.Error("source paused", fields...)
 	return "the source is paused: " + why, nil

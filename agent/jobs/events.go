@@ -12,18 +12,8 @@ import (
 	"github.com/certconnector/certconnector/internal/eventid"
 )
 
-// The events that Microsoft's connector has for revocations. It has none for
-// issuance from a queue like ours.
-const (
-	revokeDone     eventid.Intune = 3000
-	revokeFailed   eventid.Intune = 3001
-	downloaded     eventid.Intune = 3002
-	downloadFailed eventid.Intune = 3003
-	uploaded       eventid.Intune = 3100
-	uploadFailed   eventid.Intune = 3101
-)
-
-// event is the field of an event where these numbers apply.
+// event is the field of an event where these numbers apply: Microsoft's
+// connector has none for issuance from a queue like ours.
 func event(kind journal.JobKind, id eventid.Intune) zap.Field {
 	if kind != journal.RevokeJob {
 		return zap.Skip()

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/retry"
 )
@@ -181,7 +182,7 @@ func (p *poller) ask(ctx context.Context) {
 	}
 	p.missed = 0
 	p.setHealth(func(h *health) { h.good, h.gone, h.stale, h.lastErr = p.jobs.now(), false, false, "" })
-	p.log.Info("a source was asked for jobs", zap.Int("jobs", len(batch)), event(p.Kind, downloaded))
+	p.log.Info("a source was asked for jobs", zap.Int("jobs", len(batch)), event(p.Kind, eventid.RevokeDownloadSuccess))
 	if len(batch) >= p.Batch {
 		p.log.Warn("a source handed over as many jobs as were asked for: more may wait there, and jobs of other connectors may hold up ours; ask for larger batches",
 			zap.Int("jobs", len(batch)), zap.Duration("next_in", p.cool))
@@ -220,7 +221,7 @@ func (p *poller) fetchFailed(err error) {
 	if gone {
 		level = p.log.Error
 	}
-	level("a source could not be asked for jobs", zap.Error(err), zap.Duration("next_in", next), event(p.Kind, downloadFailed))
+	level("a source could not be asked for jobs", zap.Error(err), zap.Duration("next_in", next), event(p.Kind, eventid.RevokeDownloadFailure))
 }
 
 // newCool finds the time from the last question to the next. What is added at

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/intune"
 )
 
@@ -18,7 +19,7 @@ var errRestored = errors.New("not in the journal, which was restored from a back
 
 // refuse ends a job with a code for the cloud.
 func (r *Revoker) refuse(o *order, code intune.RevocationCode, text string) Ending {
-	r.audit(o, r.Audit.Warn, "not revoked", zap.String("outcome", "refused"), zap.Stringer("code", code), zap.String("detail", text), revokeFailed.Field())
+	r.audit(o, r.Audit.Warn, "not revoked", zap.String("outcome", "refused"), zap.Stringer("code", code), zap.String("detail", text), eventid.RevokeRequestFailure.Field())
 	return Done(journal.JobResult{Code: int(code), Text: text, Serial: o.serial, CA: o.ca.Name, Retryable: code.Retryable()})
 }
 
@@ -42,7 +43,7 @@ func (r *Revoker) foreign(o *order) Ending {
 // not through us.
 func (r *Revoker) unknown(o *order) Ending {
 	if r.inDoubt() {
-		r.audit(o, r.Audit.Error, "not revoked", zap.String("outcome", "unanswered"), zap.NamedError("detail", errRestored), revokeFailed.Field())
+		r.audit(o, r.Audit.Error, "not revoked", zap.String("outcome", "unanswered"), zap.NamedError("detail", errRestored), eventid.RevokeRequestFailure.Field())
 		r.Log.Error("a tenant wants a certificate revoked that the journal does not know; the journal was restored from a backup and may have forgotten it: "+
 			"look the serial number up at the CA, and revoke it there or import it", append(o.fields(), zap.Time("restored_at", r.RestoredAt))...)
 		return r.unanswered(o, errRestored.Error())
@@ -60,7 +61,7 @@ func (r *Revoker) inDoubt() bool {
 // somebody else.
 func (r *Revoker) othersCertificate(o *order) Ending {
 	r.Log.Error("SECURITY: a tenant wants a certificate revoked that was issued for somebody else; it is refused", o.fields()...)
-	r.audit(o, r.Audit.Error, "security: another tenant's certificate", zap.String("outcome", "refused"), revokeFailed.Field())
+	r.audit(o, r.Audit.Error, "security: another tenant's certificate", zap.String("outcome", "refused"), eventid.RevokeRequestFailure.Field())
 	return Done(journal.JobResult{Code: int(intune.RevocationCertificateNotFoundError), Text: notForTenant, Serial: o.serial, CA: o.ca.Name})
 }
 

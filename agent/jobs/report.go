@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 )
 
@@ -36,7 +37,7 @@ func (p *poller) upload(ctx context.Context, owed []journal.Job) bool {
 	case err == nil:
 		return p.settle(ctx, owed, journal.Taken)
 	case errors.Is(err, ErrRefused) && len(owed) > 1:
-		p.log.Warn("a source refused a batch of reports; they are tried one by one", zap.Int("reports", len(owed)), zap.Error(err), event(p.Kind, uploadFailed))
+		p.log.Warn("a source refused a batch of reports; they are tried one by one", zap.Int("reports", len(owed)), zap.Error(err), event(p.Kind, eventid.RevokeUploadFailure))
 		return p.uploadSingly(ctx, owed)
 	case errors.Is(err, ErrRefused):
 		p.refused(owed[0], err)
@@ -82,13 +83,13 @@ func (p *poller) settle(ctx context.Context, jobs []journal.Job, how journal.Deb
 		return false
 	}
 	if how == journal.Taken {
-		p.log.Info("reports taken", zap.Int("reports", len(jobs)), event(p.Kind, uploaded))
+		p.log.Info("reports taken", zap.Int("reports", len(jobs)), event(p.Kind, eventid.RevokeUploadSuccess))
 	}
 	return true
 }
 
 func (p *poller) refused(job journal.Job, err error) {
-	fields := []zap.Field{zap.Int64("job", job.ID), digest(job), zap.Error(err), event(p.Kind, uploadFailed)}
+	fields := []zap.Field{zap.Int64("job", job.ID), digest(job), zap.Error(err), event(p.Kind, eventid.RevokeUploadFailure)}
 	if r := job.Result; r != nil {
 		fields = append(fields, zap.Bool("succeeded", r.Succeeded), zap.Int("code", r.Code), zap.String("serial", r.Serial))
 	}
@@ -109,7 +110,7 @@ func (p *poller) postpone(ctx context.Context, owed []journal.Job, why error) {
 		next = least
 	}
 	p.log.Warn("reports were not taken and are tried again", zap.Int("reports", len(owed)), zap.Int("attempt", attempt),
-		zap.Duration("next_in", next.Sub(now)), zap.Error(why), event(p.Kind, uploadFailed))
+		zap.Duration("next_in", next.Sub(now)), zap.Error(why), event(p.Kind, eventid.RevokeUploadFailure))
 	if err := p.jobs.cfg.Journal.PostponeReports(context.WithoutCancel(ctx), owed, next, why.Error()); err != nil {
 		p.log.Error("the failure of reports could not be recorded; they are tried again when their lease ends", zap.Error(err))
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/intune"
 )
@@ -247,19 +248,19 @@ func (r *Revoker) revoke(ctx context.Context, o *order) Ending {
 	case err == nil:
 		failpoint.Hit("jobs.revoked")
 		r.allowed(o.ca.Name, nil)
-		r.audit(o, r.Audit.Info, "revoked", zap.Stringer("reason", o.tenant.Reason), zap.String("outcome", "revoked"), revokeDone.Field())
+		r.audit(o, r.Audit.Info, "revoked", zap.Stringer("reason", o.tenant.Reason), zap.String("outcome", "revoked"), eventid.RevokeRequestSuccess.Field())
 		return Done(journal.JobResult{Succeeded: true, Serial: o.serial, CA: o.ca.Name})
 	case errors.Is(err, ca.ErrNotFound):
 		r.allowed(o.ca.Name, nil)
 		if !o.tenant.AnySerial {
-			r.Log.Error("a CA does not know a certificate that it issued; look at its database", zap.String("ca", o.ca.Name), zap.String("serial", o.serial), revokeFailed.Field())
+			r.Log.Error("a CA does not know a certificate that it issued; look at its database", zap.String("ca", o.ca.Name), zap.String("serial", o.serial), eventid.RevokeRequestFailure.Field())
 		}
 		return r.refuse(o, intune.RevocationCertificateNotFoundError, "the CA does not know this serial number")
 	case errors.Is(err, ca.ErrForbidden):
 		r.allowed(o.ca.Name, err)
-		r.audit(o, r.Audit.Error, "revocation not permitted", zap.String("outcome", "forbidden"), zap.NamedError("detail", err), revokeFailed.Field())
+		r.audit(o, r.Audit.Error, "revocation not permitted", zap.String("outcome", "forbidden"), zap.NamedError("detail", err), eventid.RevokeRequestFailure.Field())
 		r.Log.Error("a CA does not let us revoke: give this connector's account the right Issue and Manage Certificates there",
-			zap.String("ca", o.ca.Name), zap.Error(err), revokeFailed.Field())
+			zap.String("ca", o.ca.Name), zap.Error(err), eventid.RevokeRequestFailure.Field())
 		return r.later(o, intune.RevocationAuthenticationError, err, forbiddenDelay)
 	}
 	return r.later(o, intune.RevocationServiceUnavailableError, fmt.Errorf("revoking at CA %q: %w", o.ca.Name, err), 0)

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/journal"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/intune"
 )
 
@@ -50,7 +51,7 @@ func (r *revocations) Fetch(ctx context.Context, limit int) ([]journal.NewJob, e
 		return nil, fetchError(err)
 	}
 	for _, why := range batch.Bad {
-		r.log.Warn("a revocation request was skipped: it cannot be read", zap.String("why", clean(why)), event(journal.RevokeJob, downloadFailed))
+		r.log.Warn("a revocation request was skipped: it cannot be read", zap.String("why", clean(why)), event(journal.RevokeJob, eventid.RevokeDownloadFailure))
 	}
 	list := make([]journal.NewJob, 0, len(batch.Requests))
 	for _, q := range batch.Requests {
