@@ -180,12 +180,20 @@ func TestReleaseHasNoFailpoints(t *testing.T) {
 		}
 		return strings.Contains(string(b), name)
 	}
-	names := []string{"enroll.reported.begun", "enroll.reported.recorded"}
+	names := []string{"enroll.reported.begun", "enroll.reported.recorded", "identity.installed", "identity.complete"}
 	for _, d := range deaths {
 		names = append(names, d.at)
 	}
 	for _, d := range deathsOfTwo {
 		names = append(names, d.at)
+	}
+	for _, d := range deathsOfRevocations {
+		name, _, _ := strings.Cut(d.at, ":")
+		names = append(names, name)
+	}
+	for _, d := range deathsOfIssuance {
+		name, _, _ := strings.Cut(d.at, ":")
+		names = append(names, name)
 	}
 	for _, name := range names {
 		if has(built.release, name) {

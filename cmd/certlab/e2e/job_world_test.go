@@ -1,0 +1,217 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// jobRow is a row of the journal's table of jobs.
+type jobRow struct {
+	source     string
+	context    string
+	state      int64
+	own        bool // of the connector itself: nobody is told
+	attempts   int64
+	done       bool // it has a result, which is what follows
+	succeeded  bool
+	code       int64
+	serial     string
+	retryable  bool
+	unanswered bool
+	refused    bool // the source refused the report for good
+}
+
+// States of a job as the journal numbers them.
+const (
+	jobOpen = 1
+	jobOwed = 2
+	jobOver = 3
+)
+
+// outcome is what must not change once it is recorded.
+func (r jobRow) outcome() string {
+	return fmt.Sprintf("succeeded %t, code %d, serial %q", r.succeeded, r.code, r.serial)
+}
+
+func (r jobRow) String() string {
+	return fmt.Sprintf("job %s of %s (state %d, %s)", r.context, r.source, r.state, r.outcome())
+}
+
+// jobs are all jobs of the journal, by source and context.
+func (w *world) jobs() map[[2]string]jobRow {
+	w.t.Helper()
+	db := w.copyJournal()
+	defer db.Close()
+	rows, err := db.QueryContext(w.t.Context(), `SELECT s.name, j.context, j.state, j.own, j.attempts, j.succeeded, j.code, j.serial,
+		j.retryable, j.unanswered, j.refused FROM jobs j JOIN sources s ON s.id = j.source ORDER BY j.id`)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rows.Close()
+	list := map[[2]string]jobRow{}
+	for rows.Next() {
+		var r jobRow
+		var succeeded sql.NullBool
+		if err := rows.Scan(&r.source, &r.context, &r.state, &r.own, &r.attempts, &succeeded, &r.code, &r.serial, &r.retryable, &r.unanswered, &r.refused); err != nil {
+			w.t.Fatal(err)
+		}
+		r.done, r.succeeded = succeeded.Valid, succeeded.Bool
+		key := [2]string{r.source, r.context}
+		if other, twice := list[key]; twice {
+			w.t.Errorf("recorded twice: %v, %v", other, r)
+		}
+		list[key] = r
+	}
+	if err := rows.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+// revokedAt is when each certificate of the register was revoked, as the
+// register writes it.
+func (w *world) revokedAt() map[string]string {
+	w.t.Helper()
+	db := w.copyJournal()
+	defer db.Close()
+	rows, err := db.QueryContext(w.t.Context(), `SELECT hex(serial), CAST(revoked_at AS TEXT) FROM certificates WHERE revoked_at IS NOT NULL`)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rows.Close()
+	list := map[string]string{}
+	for rows.Next() {
+		var serial, at string
+		if err := rows.Scan(&serial, &at); err != nil {
+			w.t.Fatal(err)
+		}
+		list[serial] = at
+	}
+	if err := rows.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+// ledger remembers every job that was ever seen in the journal: none may be
+// forgotten, and a result that was recorded is the last word.
+type ledger struct {
+	*world
+	seen    map[[2]string]jobRow
+	others  map[[2]string]bool // left to other connectors: such a job is opened whenever it is offered
+	busy    int                // looks that found jobs open or owed
+	waiting int                // jobs that were found so, over all looks
+}
+
+func newLedger(w *world) *ledger {
+	return &ledger{world: w, seen: map[[2]string]jobRow{}, others: map[[2]string]bool{}}
+}
+
+// look reads the journal once more.
+func (l *ledger) look() map[[2]string]jobRow {
+	l.t.Helper()
+	now, before := l.jobs(), l.waiting
+	for key, was := range l.seen {
+		is, there := now[key]
+		switch {
+		case !there:
+			l.t.Errorf("accepted and forgotten: %v", was)
+		case was.done && !was.unanswered && !was.retryable && (!is.done || is.outcome() != was.outcome()):
+			l.t.Errorf("%v became %v", was, is)
+		}
+	}
+	for key, r := range now {
+		l.seen[key] = r
+		l.others[key] = l.others[key] || r.unanswered
+		if r.state != jobOver && !l.others[key] {
+			l.waiting++
+		}
+	}
+	if l.waiting > before {
+		l.busy++
+	}
+	return now
+}
+
+// settled tells whether every job has come to its end.
+func settled(jobs map[[2]string]jobRow) bool {
+	for _, r := range jobs {
+		if r.state != jobOver {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitJobs waits until a condition holds and no job is open or owed, and
+// returns the jobs of that moment.
+func (w *world) awaitJobs(within time.Duration, holds func() bool) map[[2]string]jobRow {
+	w.t.Helper()
+	var jobs map[[2]string]jobRow
+	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
+		done := holds()
+		if jobs = w.jobs(); done && settled(jobs) {
+			return jobs
+		}
+		if time.Now().After(deadline) {
+			var left []string
+			for _, r := range jobs {
+				if r.state != jobOver {
+					left = append(left, r.String())
+				}
+			}
+			slices.Sort(left)
+			w.t.Fatalf("not within %v: all jobs are over (the other side is satisfied: %t), %d are not:\n%s",
+				within, done, len(left), strings.Join(left[:min(len(left), 20)], "\n"))
+		}
+	}
+}
+
+// counted returns how many jobs of the sources that begin so fulfil a condition.
+func counted(jobs map[[2]string]jobRow, source string, that func(jobRow) bool) int {
+	n := 0
+	for _, r := range jobs {
+		if strings.HasPrefix(r.source, source) && that(r) {
+			n++
+		}
+	}
+	return n
+}
+
+// storm kills the connector so many times at random moments, with what tends
+// to the load before each, and reads the journal that each kill left behind.
+func (l *ledger) storm(n int, tend func(i int, alive time.Duration)) {
+	t := l.t
+	t.Helper()
+	random := seeded(t)
+	began, done := time.Now(), 0
+	for ; done < n && time.Since(began) < chaosLimit; done++ {
+		l.resume()
+		alive := time.Duration(5+random.IntN(296)) * time.Millisecond
+		tend(done, alive)
+		time.Sleep(alive)
+		l.kill()
+		l.look()
+		if t.Failed() {
+			break
+		}
+	}
+	if done < n && !t.Failed() {
+		t.Errorf("only %d of %d kills within %v", done, n, chaosLimit)
+	}
+	t.Logf("%d kills in %v; %d of the journals they left had jobs under way, %d on the average", done, time.Since(began).Round(time.Second), l.busy, l.waiting/max(l.busy, 1))
+}
+
+// dieAt has the program with failpoints die at one, without waiting for it to
+// answer: it may die before.
+func (w *world) dieAt(t *testing.T, at string) {
+	t.Helper()
+	w.launch(built.failpoint, []string{"CERTCONNECTOR_FAILPOINT=" + at})
+	w.awaitDeath()
+}
