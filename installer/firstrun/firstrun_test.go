@@ -87,7 +87,7 @@ func TestWhatAFirstRunLeaves(t *testing.T) {
 	}{
 		{ra.Signing, x509.KeyUsageDigitalSignature, ""},
 		{ra.Encryption, x509.KeyUsageKeyEncipherment, ""},
-		{*c.Listeners[0].TLS, x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, "192.0.2.1"},
+		{agent.KeyPair{Certificate: c.Listeners[0].TLS.Certificate, Key: c.Listeners[0].TLS.Key}, x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, "192.0.2.1"},
 	} {
 		// tls.LoadX509KeyPair finds a key that does not belong to its certificate.
 		if _, err := tls.LoadX509KeyPair(own.pair.Certificate, own.pair.Key); err != nil {

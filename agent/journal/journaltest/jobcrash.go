@@ -104,7 +104,9 @@ func testLastStep(t *testing.T, open func(*testing.T) *fixture) {
 		{"the end of a pause", func(f *fixture, _ journal.Job) error {
 			f.pause("contoso", "why")
 			return f.Journal.ResumeSource(f.t.Context(), "contoso", f.clock())
-		}, func(_ *fixture, _ journal.Job, s journal.Source) bool { return s.PausedWhy == "" && !s.ResumedAt.IsZero() }},
+		}, func(_ *fixture, _ journal.Job, s journal.Source) bool {
+			return s.PausedWhy == "" && !s.ResumedAt.IsZero()
+		}},
 		{"an import", func(f *fixture, _ journal.Job) error {
 			_, err := f.Journal.ImportIssued(f.t.Context(), []journal.ImportedCertificate{{Tenant: "contoso"}}, f.clock())
 			return err
