@@ -136,7 +136,7 @@ func (a *Agent) issuanceSource(s JobSource) (*jobs.Issuer, jobs.Source, error) {
 			MinRSABits: 2048, MaxRSABits: 4096, MaxValidity: s.Allow.MaxValidity, Names: policy.Names(), ExtKeyUsages: policy.ExtKeyUsages(),
 			RefuseSIDURI: true, ECDSA: true,
 		},
-		AnswerWithin: jobAnswerWithin, WithholdFor: jobs.IssueWithholdFor, ReplayWindow: jobs.IssueReplayWindow,
+		AnswerWithin: jobAnswerWithin, WithholdFor: s.GiveUpAfter, ReplayWindow: jobs.IssueReplayWindow,
 		SameStore: a.cas[s.CA].sameStore, Jobs: true,
 	})
 	if err != nil {
@@ -148,7 +148,7 @@ func (a *Agent) issuanceSource(s JobSource) (*jobs.Issuer, jobs.Source, error) {
 	}
 	issuer, err := jobs.NewIssuer(jobs.IssueConfig{
 		Source: source.Name(), Policy: policy, Enroller: enroller, CAName: s.CA, Chain: a.chain(s.CA).Get, Sinks: sinks,
-		Sealer: a.sealer, Revoke: revoke, Clock: a.options.Clock, Log: log, Audit: a.audit,
+		Sealer: a.sealer, Revoke: revoke, DeliverWithin: s.GiveUpAfter, Clock: a.options.Clock, Log: log, Audit: a.audit,
 	})
 	return issuer, source, err
 }

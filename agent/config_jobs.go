@@ -84,7 +84,8 @@ type JobSource struct {
 	Interval time.Duration `yaml:"interval"`
 	// Jobs taken at one time, at most 500. Default 100.
 	Batch int `yaml:"batch"`
-	// How long a job is tried before it is reported as failed. Default 72h.
+	// How long a CA that is down is tried, and the delivery of a certificate,
+	// before a job is reported as failed. Default 72h.
 	GiveUpAfter time.Duration `yaml:"give_up_after"`
 	// Import each certificate and key into Intune through Microsoft Graph,
 	// besides the result. Default none. Intune hands imported certificates to

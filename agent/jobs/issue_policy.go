@@ -31,7 +31,8 @@ const (
 const (
 	// IssueReplayWindow is how long the same CSR gets the same certificate.
 	IssueReplayWindow = 90 * 24 * time.Hour
-	// IssueWithholdFor is how long a CA may be down before a job fails.
+	// IssueWithholdFor is how long a CA may be down before a job fails, unless
+	// an operator says otherwise.
 	IssueWithholdFor = 7 * 24 * time.Hour
 )
 
