@@ -82,6 +82,7 @@ func neighbour(pkg string) string {
 var importers = map[string]string{
 	"github.com/kardianos/service":                               "internal/osservice",
 	"github.com/Azure/azure-sdk-for-go":                          "intune",
+	"github.com/prometheus/client_golang":                        "internal/metrics",
 	"github.com/smallstep/pkcs7":                                 "internal/cms",
 	"github.com/spf13/viper":                                     "internal/configfile",
 	"github.com/oiweiwei/go-msrpc":                               "ca/adcs ca/adcstest",
