@@ -229,7 +229,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	go func() {
 		work <- runTasks(workers, a.workers())
 	}()
-	a.down.push("workers", func(context.Context) error { stopWorkers(); return <-work })
+	a.down.push("workers", func(ctx context.Context) error { stopWorkers(); return ended(ctx, work) })
 	a.down.push("requests in flight", a.registration.Close)
 
 	tasks := []task{

@@ -50,6 +50,17 @@ func runTask(ctx context.Context, t task) (err error) {
 	return t.run(ctx)
 }
 
+// ended waits for the result of tasks that were told to stop, until ctx ends. A
+// neighbour that hangs must not keep the journal from being closed.
+func ended(ctx context.Context, result <-chan error) error {
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return errors.New("work in flight was cut off; the journal takes it up at the next start")
+	}
+}
+
 // cleanup undoes one thing that was opened or started.
 type cleanup struct {
 	name string

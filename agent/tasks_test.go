@@ -59,3 +59,20 @@ func TestTeardownRunsInReverseAndGoesOn(t *testing.T) {
 		t.Errorf("got %v, want the outbox named", err)
 	}
 }
+
+// TestWorkersThatHangAreLeft: what comes after them is still undone in time.
+func TestWorkersThatHangAreLeft(t *testing.T) {
+	broken := errors.New("a worker broke")
+	result := make(chan error, 1)
+	closed := false
+	down := teardown{log: zap.NewNop()}
+	down.push("journal", func(context.Context) error { closed = true; return nil })
+	down.push("workers", func(ctx context.Context) error { return ended(ctx, result) })
+	if err := down.run(time.Millisecond); err == nil || !closed {
+		t.Errorf("workers that hang: %v, journal closed: %v", err, closed)
+	}
+	result <- broken
+	if err := ended(t.Context(), result); !errors.Is(err, broken) {
+		t.Errorf("workers that ended: %v", err)
+	}
+}

@@ -94,7 +94,7 @@ const (
 	watchEvery  = time.Minute
 	reportEvery = 10 * time.Second // so that what ends together is reported together
 	lease       = 5 * time.Minute  // longer than CallWithin and stopWithin
-	stopWithin  = 20 * time.Second // for calls under way when the service stops
+	stopWithin  = 10 * time.Second // for calls under way when the service stops, which has 15 s for all
 	mostBatch   = 500
 )
 
@@ -169,7 +169,7 @@ func (s *Polled) check() error {
 }
 
 // Run asks, works and reports until ctx ends. Calls under way are then given
-// 20 seconds, and leads are handed back.
+// 10 seconds, and leads are handed back.
 func (j *Jobs) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
