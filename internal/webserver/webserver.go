@@ -54,7 +54,8 @@ type Server struct {
 }
 
 // Listen opens the address, so that readiness is reported only when nobody is
-// turned away. Nothing is answered before Serve.
+// turned away. Where systemd has opened it already (LISTEN_FDS), that socket is
+// used. Nothing is answered before Serve.
 func Listen(c Config) (*Server, error) {
 	if c.Handler == nil {
 		return nil, errors.New("a web server needs a handler")
@@ -67,9 +68,9 @@ func Listen(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the web server's log: %w", err)
 	}
-	l, err := net.Listen("tcp", c.Address)
+	l, err := open(c.Address)
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w", c.Address, err)
+		return nil, err
 	}
 	l = netutil.LimitListener(l, orElse(c.Connections, 4096))
 
