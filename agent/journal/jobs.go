@@ -47,9 +47,10 @@ type Jobs interface {
 	// One that is known is left as it is.
 	AddJob(ctx context.Context, job NewJob, source string, now time.Time) error
 
-	// ClaimJobs takes up to limit open jobs of a kind that are due, oldest
-	// first, and keeps them from others until now+lease. Jobs of a source that
-	// is paused are not due. A claim whose lease ended is good until the job is
+	// ClaimJobs takes up to limit open jobs of a kind that are due and keeps
+	// them from others until now+lease: the oldest of each source, and sources
+	// by turns, so that a long list of one keeps no other waiting. Jobs of a
+	// source that is paused are not due. A claim whose lease ended is good until the job is
 	// claimed again.
 	ClaimJobs(ctx context.Context, kind JobKind, now time.Time, lease time.Duration, limit int) ([]Job, error)
 

@@ -26,17 +26,55 @@ func (j *Journal) ClaimJobs(ctx context.Context, kind journal.JobKind, now time.
 		if err != nil {
 			return nil, err
 		}
-		var due []queued
+		var due []line
 		for _, id := range sources {
 			of, err := inQueue(c, id, int64(kind), limit)
 			if err != nil {
 				return nil, err
 			}
-			due = append(due, of...)
+			if len(of) > 0 {
+				due = append(due, line{turn{id, kind}, of})
+			}
 		}
-		slices.SortFunc(due, func(a, b queued) int { return cmp.Compare(a.id, b.id) })
-		return due[:min(len(due), limit)], nil
+		return j.byTurns(due, limit), nil
 	})
+}
+
+// turn is what sources take: one for each kind of job.
+type turn struct {
+	source int64
+	kind   journal.JobKind
+}
+
+// line is what waits of a source, the oldest first.
+type line struct {
+	turn
+	jobs []queued
+}
+
+// byTurns takes up to limit jobs, one of each source before the next of any.
+// First comes the source whose last turn is longest ago, so that also claims
+// of one job go round. Turns are remembered in memory: they are about fairness.
+func (j *Journal) byTurns(due []line, limit int) []queued {
+	slices.SortStableFunc(due, func(a, b line) int {
+		return cmp.Or(cmp.Compare(j.turns[a.turn], j.turns[b.turn]), cmp.Compare(a.jobs[0].id, b.jobs[0].id))
+	})
+	var chosen []queued
+	for round := 0; len(chosen) < limit; round++ {
+		before := len(chosen)
+		for _, l := range due {
+			if round < len(l.jobs) && len(chosen) < limit {
+				chosen = append(chosen, l.jobs[round])
+				j.lastTurn++
+				j.turns[l.turn] = j.lastTurn
+			}
+		}
+		if len(chosen) == before {
+			break
+		}
+	}
+	slices.SortFunc(chosen, func(a, b queued) int { return cmp.Compare(a.id, b.id) })
+	return chosen
 }
 
 // ClaimReports implements journal.Jobs. The reports of a source that is paused

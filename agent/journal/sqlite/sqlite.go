@@ -54,9 +54,15 @@ type Journal struct {
 	dead     atomic.Pointer[error]
 	commits  atomic.Int64 // transactions written, each with one sync
 
+	// turns are of the writer alone: when a source had its last one, by count.
+	turns    map[turn]int64
+	lastTurn int64
+
 	restoredAt time.Time
 	witness    *witness  // nil: none is kept
 	last       *progress // what the writer left on disk; nil when that is in doubt
+
+	backups backups
 }
 
 var (
@@ -90,6 +96,8 @@ type Options struct {
 	fileLayer    string                  // name of a SQLite VFS; "": the operating system's
 	witnessEvery time.Duration           // 0: the constant
 	witnessStep  func(name string) error // called between the steps of the witness
+	backupStep   func(name string) error // called between the steps of a backup
+	backupPages  int                     // the disk is full after so many pages of a copy; 0: when it is
 }
 
 // settings are made on each connection. EXCLUSIVE keeps a second process out
@@ -171,7 +179,7 @@ func Open(path string, o Options) (*Journal, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	j := &Journal{path: path, clock: o.Clock, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{})}
+	j := &Journal{path: path, clock: o.Clock, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}), turns: map[turn]int64{}}
 	c, err := openConn(path, o.fileLayer)
 	if err == nil {
 		err = prepareJournal(c, path, o)
