@@ -167,6 +167,25 @@ func TestBacklogKeepsItsPace(t *testing.T) {
 	})
 }
 
+// TestBacklogGoesFasterWhileNobodyComes: there is nobody to be slowed down.
+func TestBacklogGoesFasterWhileNobodyComes(t *testing.T) {
+	var idle atomic.Bool
+	configure := func(c *outbox.Config) { c.BacklogPerSecond, c.Idle = 20, idle.Load }
+	inOutage(t, 4000, time.Hour, configure, func(t *testing.T, w *world) {
+		delivered := func() int {
+			_, told, revoked := w.n.counts()
+			return told + revoked
+		}
+		w.later(10 * time.Second)
+		busy := delivered()
+		idle.Store(true)
+		w.later(10 * time.Second)
+		if quiet := delivered() - busy; busy > 220 || quiet < 1500 || quiet > 2050 {
+			t.Errorf("%d in 10 s while devices come, %d in 10 s while none does; want about 200 and 2000", busy, quiet)
+		}
+	})
+}
+
 // mortal is a journal whose process is killed: nothing is recorded any more.
 type mortal struct {
 	journal.Debts
@@ -227,9 +246,9 @@ func TestKillLosesNothing(t *testing.T) {
 // TestDelaysAreSpread: those that failed together do not come back together.
 func TestDelaysAreSpread(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
-	random := 0.0
+	var drawn atomic.Int64
 	watch := func(c *outbox.Config) {
-		c.Log, c.Random = zap.New(core), func() float64 { random += 1.0 / 64; return random - float64(int(random)) }
+		c.Log, c.Random = zap.New(core), func() float64 { return float64(drawn.Add(1)%64) / 64 }
 	}
 	inOutage(t, 32, time.Hour, watch, func(t *testing.T, w *world) {
 		w.n.set(func(n *neighbour) { n.fail = away })
