@@ -61,8 +61,6 @@ type Journal struct {
 	restoredAt time.Time
 	witness    *witness  // nil: none is kept
 	last       *progress // what the writer left on disk; nil when that is in doubt
-
-	backups backups
 }
 
 var (
@@ -96,8 +94,6 @@ type Options struct {
 	fileLayer    string                  // name of a SQLite VFS; "": the operating system's
 	witnessEvery time.Duration           // 0: the constant
 	witnessStep  func(name string) error // called between the steps of the witness
-	backupStep   func(name string) error // called between the steps of a backup
-	backupPages  int                     // the disk is full after so many pages of a copy; 0: when it is
 }
 
 // settings are made on each connection. EXCLUSIVE keeps a second process out
