@@ -11,20 +11,26 @@ import (
 // from the defaults, and why.
 func (p *Plan) writeConfig(context.Context) error {
 	text := strings.Join([]string{
-		head, p.o.listenerText(), p.o.tenantText(), caText, p.o.endpointText(), foot,
+		p.o.headText(), p.o.listenerText(), p.o.tenantText(), p.o.caText(), p.o.endpointText(), p.o.footText(),
 	}, "\n")
 	return writeNew(p.path(ConfigFile), []byte(text), 0o600)
 }
 
-const head = `# Made by "certconnector init". Paths are relative to this folder.
+func (o *Options) headText() string {
+	state := "."
+	if o.StateDir != o.Dir {
+		state = quote(o.StateDir)
+	}
+	return fmt.Sprintf(`# Made by "certconnector init". Paths are relative to this folder.
 # All keys and their defaults: configs/certconnector.full.yaml, or "certconnector schema".
 # Check changes with "certconnector validate".
 
-state_dir: .
-`
+state_dir: %s
+`, state)
+}
 
 func (o *Options) listenerText() string {
-	tls := "tls: {certificate: tls/tls.crt.pem, key: tls/tls.key.pem}"
+	tls := "tls: " + o.pair(tlsCertFile, tlsKeyFile)
 	if o.PlainHTTP {
 		tls = "plain_http: true # a proxy on this host ends TLS, or this is a laboratory"
 	}
@@ -48,8 +54,8 @@ func (o *Options) tenantText() string {
     tenant_id: %s
     client_id: %s
     cloud: %s
-    credential: {certificate: entra/entra.crt.pem, key: entra/entra.key.pem}
-`, quote(o.Tenant), quote(o.ClientID), o.Cloud)
+    credential: %s
+`, quote(o.Tenant), quote(o.ClientID), o.Cloud, o.pair(entraCertFile, entraKeyFile))
 	urls := []struct{ key, value string }{{"authority", o.AuthorityURL}, {"graph", o.GraphURL}, {"resource", o.ResourceURL}}
 	section := "    urls:\n"
 	for _, u := range urls {
@@ -64,21 +70,28 @@ func (o *Options) tenantText() string {
 	return b.String()
 }
 
-const caText = `cas:
-  - name: ` + CAName + ` # do not change: the CA's register is kept under it
+// pair names a certificate and its key.
+func (o *Options) pair(cert, key string) string {
+	return "{certificate: " + o.named(cert) + ", key: " + o.named(key) + "}"
+}
+
+func (o *Options) caText() string {
+	return fmt.Sprintf(`cas:
+  - name: %s # do not change: the CA's register is kept under it
     embedded:
-      certificate: ca/ca.crt.pem
-      key: ca/ca.key.pem
+      certificate: %s
+      key: %s
       profiles:
         - {name: device, validity: 8760h, eku: [clientAuth]}
-`
+`, CAName, o.named(caCertFile), o.named(caKeyFile))
+}
 
 func (o *Options) endpointText() string {
 	policy := "policy: {intune: {tenant: intune}}"
 	if o.Policy == PolicyStatic {
-		challenge := ChallengeFile
+		challenge := o.named(ChallengeFile)
 		if o.ChallengeFile != "" {
-			challenge = o.ChallengeFile
+			challenge = quote(o.ChallengeFile)
 		}
 		policy = fmt.Sprintf(`policy:
       static:
@@ -87,7 +100,7 @@ func (o *Options) endpointText() string {
         # for a fleet.
         allow_static_challenge: true
     # Any name may be asked for. Narrow it, as {subject: ["CN=*.corp.example"], san: ["dns:*.corp.example"]}.
-    allow: {subject: ["*"], san: ["*"]}`, quote(challenge))
+    allow: {subject: ["*"], san: ["*"]}`, challenge)
 	}
 	return fmt.Sprintf(`endpoints:
   - name: devices
@@ -96,14 +109,17 @@ func (o *Options) endpointText() string {
     templates: {general: device}
     %s
     ra:
-      signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
-      encryption: {certificate: ra/encryption.crt.pem, key: ra/encryption.key.pem}
-`, SCEPPath, CAName, policy)
+      signing: %s
+      encryption: %s
+`, SCEPPath, CAName, policy,
+		o.pair(raFile("signing", "crt"), raFile("signing", "key")), o.pair(raFile("encryption", "crt"), raFile("encryption", "key")))
 }
 
-const foot = `journal: {sqlite: {path: journal.db}}
-secrets: {local_key: local.key}
-`
+func (o *Options) footText() string {
+	return fmt.Sprintf(`journal: {sqlite: {path: %s}}
+secrets: {local_key: %s}
+`, o.named(JournalFile), o.named(LocalKeyFile))
+}
 
 // quote writes a text as YAML reads it back, whatever is in it: JSON strings
 // are YAML strings.

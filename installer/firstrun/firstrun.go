@@ -1,4 +1,5 @@
-// Package firstrun sets up a connector in one folder: local key, journal,
+// Package firstrun sets up a connector in one folder, or in one for the
+// configuration and one for the rest: local key, journal,
 // embedded CA, registration authority, TLS certificate, the secret or the
 // certificate of its policy, and the configuration file. It is a list of
 // steps that can be shown before they are done; when one fails, those before
@@ -13,11 +14,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 )
 
-// Files of a first run, below its folder.
+// Files of a first run, below its folders.
 const (
 	ConfigFile    = "certconnector.yaml"
 	LocalKeyFile  = "local.key"
@@ -42,6 +42,7 @@ type Plan struct {
 	o     Options
 	steps []Step
 	made  Result
+	owner *account // nil: whoever runs this
 	root  *x509.Certificate
 }
 
@@ -54,6 +55,8 @@ type Result struct {
 	RootSHA256      string `json:"root_sha256"`      // upper-case hex
 	RootSHA1        string `json:"root_sha1"`        // as Windows and Intune show it
 
+	Account string `json:"account,omitempty"` // that owns the files, where it is not who made them
+
 	ChallengeFile    string `json:"challenge_file,omitempty"`    // static
 	EntraCertificate string `json:"entra_certificate,omitempty"` // intune: file to upload
 }
@@ -64,6 +67,7 @@ func New(o Options) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{o: o}
+	p.owner = ownerOf(o.StateDir)
 	p.made.ConfigFile = p.path(ConfigFile)
 	p.made.SCEPURL = o.scepURL()
 	p.plan()
@@ -95,7 +99,10 @@ func (p *Plan) Run(ctx context.Context, report func(Step)) (Result, error) {
 // plan lists the steps. The configuration comes last: without it nothing
 // starts with half a set of keys.
 func (p *Plan) plan() {
-	p.folder("make the folder "+p.o.Dir, ".")
+	if p.o.Dir != p.o.StateDir {
+		p.folderAt("make the folder "+p.o.Dir, p.o.Dir)
+	}
+	p.folder("make the folder "+p.o.StateDir, ".")
 	p.add("make the local key", p.makeLocalKey, LocalKeyFile)
 	p.add("make the journal", p.makeJournal, JournalFile, JournalFile+"-owner", JournalFile+"-wal", JournalFile+"-shm")
 	p.folder("make a folder for the CA", CAFolder)
@@ -114,6 +121,10 @@ func (p *Plan) plan() {
 		p.made.ChallengeFile = p.o.ChallengeFile
 	}
 	p.add("write the configuration", p.writeConfig, ConfigFile)
+	if p.owner != nil {
+		p.made.Account = p.owner.name
+		p.add("give the files to the account "+p.owner.name, p.handOver)
+	}
 	if p.o.Check != nil {
 		p.add("check the configuration", func(context.Context) error { return p.o.Check(p.path(ConfigFile)) })
 	}
@@ -150,23 +161,27 @@ func (p *Plan) folder(does, name string) {
 	if name == TLSFolder && p.o.PlainHTTP {
 		return
 	}
+	p.folderAt(does, p.path(name))
+}
+
+func (p *Plan) folderAt(does, path string) {
 	made := false
 	p.steps = append(p.steps, Step{
 		Does: does,
 		do: func(context.Context) (err error) {
-			made, err = makeFolder(p.path(name))
+			made, err = makeFolder(path)
 			return err
 		},
 		undo: func() error {
 			if !made {
 				return nil
 			}
-			return remove(p.path(name))
+			return remove(path)
 		},
 	})
 }
 
-func (p *Plan) path(name string) string { return filepath.Join(p.o.Dir, name) }
+func (p *Plan) path(name string) string { return p.o.path(name) }
 
 // describeRoot notes what people compare.
 func (p *Plan) describeRoot(root *x509.Certificate) {

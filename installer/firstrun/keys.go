@@ -37,7 +37,7 @@ func (p *Plan) makeLocalKey(context.Context) error {
 	if err := secret.CreateKeyFile(p.path(LocalKeyFile)); err != nil {
 		return err
 	}
-	return syncFolder(p.o.Dir)
+	return syncFolder(p.o.StateDir)
 }
 
 func (p *Plan) makeJournal(context.Context) error { return sqlite.Create(p.path(JournalFile)) }

@@ -25,7 +25,8 @@ const (
 
 // Options say what to set up.
 type Options struct {
-	Dir       string   // the one folder for everything; made if need be
+	Dir       string   // folder for the configuration and, without StateDir, for everything; made if need be
+	StateDir  string   // folder for keys, certificates and journal; "": Dir. Root gives its files to the folder's owner
 	Hostnames []string // names that devices use; empty: this host's name
 	Listen    string   // address for devices; "": ":443", or ":80" with PlainHTTP
 	PlainHTTP bool     // no TLS: a proxy on this host ends it, or a laboratory
@@ -64,6 +65,13 @@ func (o *Options) complete() error {
 		wrong("--dir: %v", err)
 	} else {
 		o.Dir = dir
+	}
+	if o.StateDir == "" {
+		o.StateDir = o.Dir
+	} else if dir, err := filepath.Abs(o.StateDir); err != nil {
+		wrong("--state-dir: %v", err)
+	} else {
+		o.StateDir = dir
 	}
 	if len(o.Hostnames) == 0 {
 		if name, err := os.Hostname(); err == nil && name != "" {
@@ -174,11 +182,27 @@ func (o *Options) completeIntune(wrong func(string, ...any)) {
 	}
 }
 
+// path is where a file of the first run is.
+func (o *Options) path(name string) string {
+	if name == ConfigFile {
+		return filepath.Join(o.Dir, name)
+	}
+	return filepath.Join(o.StateDir, name)
+}
+
+// named is how the configuration names a file: as short as it can.
+func (o *Options) named(name string) string {
+	if o.StateDir == o.Dir {
+		return filepath.ToSlash(name)
+	}
+	return quote(o.path(name))
+}
+
 // free reports every file of the first run that exists already.
 func (o *Options) free(files []string) error {
 	var errs []error
 	for _, name := range files {
-		path := filepath.Join(o.Dir, name)
+		path := o.path(name)
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("%q exists already and is kept", path))
 		}

@@ -1,0 +1,105 @@
+//go:build unix
+
+package firstrun_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/certconnector/certconnector/agent"
+	"github.com/certconnector/certconnector/installer/firstrun"
+)
+
+// service is an account that nobody has.
+const service = 61234
+
+// packaged are options for the folders that a package makes.
+func packaged(t *testing.T) firstrun.Options {
+	t.Helper()
+	o := static(t)
+	base := t.TempDir()
+	o.Dir, o.StateDir = filepath.Join(base, "etc"), filepath.Join(base, "var")
+	return o
+}
+
+func TestConfigurationAndStateApart(t *testing.T) {
+	o := packaged(t)
+	r := setUp(t, o)
+	if r.ConfigFile != filepath.Join(o.Dir, "certconnector.yaml") || r.Account != "" {
+		t.Errorf("got %+v", r)
+	}
+	c, err := agent.LoadConfig(r.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CheckFiles(); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{c.StateDir, c.Secrets.LocalKey, c.Journal.SQLite.Path, c.Control.Socket, c.CAs[0].Embedded.Key,
+		c.Endpoints[0].RA.Encryption.Key, c.Listeners[0].TLS.Key, r.RootCertificate, r.ChallengeFile} {
+		if !strings.HasPrefix(path, o.StateDir) {
+			t.Errorf("%s is not in the state folder", path)
+		}
+	}
+	if entries, err := os.ReadDir(o.Dir); err != nil || len(entries) != 1 {
+		t.Errorf("beside the configuration: %v, %v", entries, err)
+	}
+	onlyOurs(t, o.StateDir)
+}
+
+func TestRootGivesTheFilesToTheAccountOfTheService(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	o := packaged(t)
+	for _, dir := range []string{o.Dir, o.StateDir} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	foreign := filepath.Join(o.StateDir, "lost+found")
+	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(o.StateDir, service, service); err != nil {
+		t.Fatal(err)
+	}
+	r := setUp(t, o)
+	if r.Account != "61234" {
+		t.Errorf("account %q", r.Account)
+	}
+	files := 0
+	err := filepath.WalkDir(o.StateDir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if uid, gid, _ := owner(t, path); path != foreign && (uid != service || gid != service) {
+			t.Errorf("%s belongs to %d:%d", path, uid, gid)
+		}
+		files++
+		return nil
+	})
+	if err != nil || files < 15 {
+		t.Errorf("%d files were looked at, %v", files, err)
+	}
+	if uid, _, _ := owner(t, foreign); uid != 0 {
+		t.Error("a file of somebody else was given away")
+	}
+	if uid, gid, mode := owner(t, r.ConfigFile); uid != 0 || gid != service || mode != 0o640 {
+		t.Errorf("the configuration has %d:%d %o: the service reads it, root alone changes it", uid, gid, mode)
+	}
+	onlyOurs(t, o.StateDir)
+}
+
+func owner(t *testing.T, path string) (uid, gid int, mode os.FileMode) {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := info.Sys().(*syscall.Stat_t)
+	return int(s.Uid), int(s.Gid), info.Mode().Perm()
+}
