@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,10 +30,14 @@ func (p *program) initCommand() *cobra.Command {
 	var f initFlags
 	c := &cobra.Command{
 		Use:   "init --dir DIR --policy static|intune [flags]",
-		Short: "Make keys, certificates, journal and configuration in one folder",
+		Short: "Make keys, certificates, journal and configuration",
 		Long: `Makes everything that a first start needs in one folder: local key, journal,
 embedded CA, registration authority, TLS certificate and certconnector.yaml.
-Nothing that exists is replaced; when a step fails, those before it are undone.`,
+Nothing that exists is replaced; when a step fails, those before it are undone.
+
+With --state-dir, all but certconnector.yaml goes there. Where a package has
+made /etc/certconnector and /var/lib/certconnector, both are the default. Run by
+root, it gives what it makes to the account that owns the state folder.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.init(cmd.Context(), o, f) },
 	}
@@ -39,7 +46,8 @@ Nothing that exists is replaced; when a step fails, those before it are undone.`
 }
 
 func declareInit(set *pflag.FlagSet, o *firstrun.Options, f *initFlags) {
-	set.StringVar(&o.Dir, "dir", "", "the one folder for everything (required)")
+	set.StringVar(&o.Dir, "dir", "", "folder for the configuration and, without --state-dir, for everything (required without a package's folders)")
+	set.StringVar(&o.StateDir, "state-dir", "", "folder for keys, certificates and journal (default: as --dir)")
 	set.StringSliceVar(&o.Hostnames, "hostname", nil, "host name or IP address that devices use; repeat for more (default: this host's name)")
 	set.StringVar(&o.Listen, "listen", "", `address for devices (default ":443", or ":80" with --plain-http)`)
 	set.BoolVar(&o.PlainHTTP, "plain-http", false, "serve without TLS: a proxy on this host ends it, or this is a laboratory")
@@ -62,6 +70,9 @@ func (p *program) init(ctx context.Context, o firstrun.Options, f initFlags) err
 	if err := supportedCA(f.ca); err != nil {
 		return err
 	}
+	if o.Dir == "" && o.StateDir == "" {
+		o.Dir, o.StateDir = packageFolders(agent.DefaultConfigPath(), agent.DefaultStateDir())
+	}
 	o.CAKey, o.RAKey, o.Check = embedded.KeyKind(f.caKey), embedded.KeyKind(f.raKey), checkConfig
 	plan, err := firstrun.New(o)
 	if err != nil {
@@ -81,6 +92,17 @@ func (p *program) init(ctx context.Context, o firstrun.Options, f initFlags) err
 	}
 	p.nextSteps(result, o)
 	return nil
+}
+
+// packageFolders are the folders that a package has made, if both are there.
+func packageFolders(configFile, state string) (config, stateDir string) {
+	config = filepath.Dir(configFile)
+	for _, folder := range []string{config, state} {
+		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+			return "", ""
+		}
+	}
+	return config, state
 }
 
 // checkConfig is what validate does.
@@ -136,9 +158,32 @@ func (p *program) nextSteps(r firstrun.Result, o firstrun.Options) {
 			"Have devices trust the root certificate, compare its fingerprint, and give them the\n   SCEP URL and the challenge.")
 	}
 	config := "--config " + show(r.ConfigFile)
-	steps = append(steps, "Check with: certconnector validate "+config, "Start with: certconnector run "+config,
+	steps = append(steps, "Check with: certconnector validate "+config, "Start with: "+startCommand(r, o.Listen, o.PlainHTTP, config),
 		"Keep a copy of "+show(strings.TrimSuffix(r.RootCertificate, embedded.ChainFile))+" in a safe place: whoever has its key is your CA.")
 	for i, s := range steps {
 		p.printf("%d. %s\n", i+1, s)
 	}
+}
+
+// startCommand starts the package's service, or the program. Ports below 1024
+// are opened by systemd: the service's account may not.
+func startCommand(r firstrun.Result, listen string, plainHTTP bool, config string) string {
+	if r.Account == "" || r.ConfigFile != agent.DefaultConfigPath() {
+		return "certconnector run " + config
+	}
+	const start = "systemctl enable --now "
+	switch {
+	case listen == "" && plainHTTP:
+		listen = ":80"
+	case listen == "":
+		listen = ":443"
+	}
+	_, port, _ := net.SplitHostPort(listen) // New has checked it
+	switch n, err := strconv.Atoi(port); {
+	case listen == ":443":
+		return start + "certconnector.socket certconnector.service"
+	case err == nil && n < 1024:
+		return start + "certconnector.socket certconnector.service\n   (first set ListenStream= to " + show(strings.TrimPrefix(listen, ":")) + ": systemctl edit certconnector.socket)"
+	}
+	return start + "certconnector.service"
 }
