@@ -70,7 +70,7 @@ func TestIssuanceDeathAtEachStep(t *testing.T) {
 			}
 			s.dieAt(t, d.at)
 			book := newLedger(s.world)
-			if left := book.look(); (len(left) == 0) != d.nothing {
+			if left := book.look(s.told); (len(left) == 0) != d.nothing {
 				t.Errorf("the journal has %d jobs", len(left))
 			}
 			if n := len(s.certificates()); n < d.issued {
@@ -80,8 +80,7 @@ func TestIssuanceDeathAtEachStep(t *testing.T) {
 				t.Errorf("the queue was told already: %t, want %t", told, d.twice)
 			}
 			s.start()
-			jobs := s.awaitJobs(time.Minute, s.answered)
-			book.look()
+			jobs := book.await(time.Minute, s.told, s.answered)
 			most := 1
 			if d.twice {
 				most = 2
@@ -103,11 +102,10 @@ func TestRefusedResultIsRevoked(t *testing.T) {
 			book := newLedger(s.world)
 			if at != "alive" {
 				s.dieAt(t, at)
-				book.look()
+				book.look(s.told)
 			}
 			s.start()
-			jobs := s.awaitJobs(time.Minute, func() bool { return s.answered() && s.revoked(1) })
-			book.look()
+			jobs := book.await(time.Minute, s.told, func() bool { return s.answered() && s.revoked(1) })
 			s.reconcileIssuance(jobs, 1)
 		})
 	}
@@ -123,7 +121,7 @@ func TestRandomKillsOfIssuance(t *testing.T) {
 	s := newIssuing(t)
 	next, refused := 0, 0
 	book := newLedger(s.world)
-	book.storm(kills, func(i int, _ time.Duration) {
+	book.storm(kills, s.told, func(i int) {
 		for range 2 + i%2 {
 			switch next++; {
 			case next%9 == 0:
@@ -141,8 +139,7 @@ func TestRandomKillsOfIssuance(t *testing.T) {
 	})
 	during := counted(book.seen, "issuance/", func(r jobRow) bool { return r.succeeded })
 	s.resume()
-	jobs := s.awaitJobs(3*time.Minute, func() bool { return s.answered() && s.revoked(refused) })
-	book.look()
+	jobs := book.await(2*time.Minute, s.told, func() bool { return s.answered() && s.revoked(refused) })
 	t.Logf("%d certificates issued while kills went on", during)
 	if during < kills/2 || book.busy < kills/10 || refused < kills/10 {
 		t.Errorf("%d certificates during the kills, %d kills under way, %d refused: the load was no load", during, book.busy, refused)

@@ -99,24 +99,30 @@ func (w *world) revokedAt() map[string]string {
 	return list
 }
 
+// told tells whether a job's source has been told how it ended.
+type told func(r jobRow) bool
+
 // ledger remembers every job that was ever seen in the journal: none may be
-// forgotten, and a result that was recorded is the last word.
+// forgotten, a result that was recorded is the last word, and what the journal
+// takes for told the source must know.
 type ledger struct {
 	*world
 	seen    map[[2]string]jobRow
-	others  map[[2]string]bool // left to other connectors: such a job is opened whenever it is offered
+	again   map[[2]string]bool // without an answer, or refused: taken up again whenever it is offered
 	busy    int                // looks that found jobs open or owed
 	waiting int                // jobs that were found so, over all looks
 }
 
 func newLedger(w *world) *ledger {
-	return &ledger{world: w, seen: map[[2]string]jobRow{}, others: map[[2]string]bool{}}
+	return &ledger{world: w, seen: map[[2]string]jobRow{}, again: map[[2]string]bool{}}
 }
 
-// look reads the journal once more.
-func (l *ledger) look() map[[2]string]jobRow {
+// look reads the journal once more. sources says what others know at any time
+// after that.
+func (l *ledger) look(sources func() told) map[[2]string]jobRow {
 	l.t.Helper()
 	now, before := l.jobs(), l.waiting
+	knows := sources()
 	for key, was := range l.seen {
 		is, there := now[key]
 		switch {
@@ -128,9 +134,13 @@ func (l *ledger) look() map[[2]string]jobRow {
 	}
 	for key, r := range now {
 		l.seen[key] = r
-		l.others[key] = l.others[key] || r.unanswered
-		if r.state != jobOver && !l.others[key] {
+		l.again[key] = l.again[key] || r.unanswered || r.refused
+		switch {
+		case l.again[key]:
+		case r.state != jobOver:
 			l.waiting++
+		case !r.own && !knows(r):
+			l.t.Errorf("its source was never told of %v", r)
 		}
 	}
 	if l.waiting > before {
@@ -139,35 +149,26 @@ func (l *ledger) look() map[[2]string]jobRow {
 	return now
 }
 
-// settled tells whether every job has come to its end.
-func settled(jobs map[[2]string]jobRow) bool {
-	for _, r := range jobs {
-		if r.state != jobOver {
-			return false
-		}
-	}
-	return true
-}
-
-// awaitJobs waits until a condition holds and no job is open or owed, and
-// returns the jobs of that moment.
-func (w *world) awaitJobs(within time.Duration, holds func() bool) map[[2]string]jobRow {
-	w.t.Helper()
-	var jobs map[[2]string]jobRow
+// await waits until a condition holds and no job is open or owed, and returns
+// the jobs of that moment. Those that are taken up again whenever they are
+// offered need only have come to their end once.
+func (l *ledger) await(within time.Duration, sources func() told, holds func() bool) map[[2]string]jobRow {
+	l.t.Helper()
 	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
 		done := holds()
-		if jobs = w.jobs(); done && settled(jobs) {
+		jobs := l.look(sources)
+		var left []string
+		for key, r := range jobs {
+			if r.state != jobOver && !l.again[key] {
+				left = append(left, r.String())
+			}
+		}
+		if done && len(left) == 0 {
 			return jobs
 		}
-		if time.Now().After(deadline) {
-			var left []string
-			for _, r := range jobs {
-				if r.state != jobOver {
-					left = append(left, r.String())
-				}
-			}
+		if l.t.Failed() || time.Now().After(deadline) {
 			slices.Sort(left)
-			w.t.Fatalf("not within %v: all jobs are over (the other side is satisfied: %t), %d are not:\n%s",
+			l.t.Fatalf("not within %v: all jobs are over (the other side is satisfied: %t), %d are not:\n%s",
 				within, done, len(left), strings.Join(left[:min(len(left), 20)], "\n"))
 		}
 	}
@@ -186,7 +187,7 @@ func counted(jobs map[[2]string]jobRow, source string, that func(jobRow) bool) i
 
 // storm kills the connector so many times at random moments, with what tends
 // to the load before each, and reads the journal that each kill left behind.
-func (l *ledger) storm(n int, tend func(i int, alive time.Duration)) {
+func (l *ledger) storm(n int, sources func() told, tend func(i int)) {
 	t := l.t
 	t.Helper()
 	random := seeded(t)
@@ -194,10 +195,10 @@ func (l *ledger) storm(n int, tend func(i int, alive time.Duration)) {
 	for ; done < n && time.Since(began) < chaosLimit; done++ {
 		l.resume()
 		alive := time.Duration(5+random.IntN(296)) * time.Millisecond
-		tend(done, alive)
+		tend(done)
 		time.Sleep(alive)
 		l.kill()
-		l.look()
+		l.look(sources)
 		if t.Failed() {
 			break
 		}
