@@ -156,6 +156,8 @@ func (c *Cloud) checkAssertion(text string, app *App, audiences []string) *refus
 		}
 	}
 	c.jtis[t.claims.ID] = expires
+	k.signedIn = now
+	k.signIns++
 	return nil
 }
 

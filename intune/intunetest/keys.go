@@ -18,6 +18,9 @@ type appKey struct {
 	cert   *x509.Certificate
 	added  time.Time // zero: from the beginning
 	usable time.Time // at sign-in
+
+	signedIn time.Time // the last time; zero: never
+	signIns  int
 }
 
 // Key is a certificate of an application, as it is known outside.
@@ -29,8 +32,10 @@ type Key struct {
 	Name       string    `json:"name"`
 	Thumbprint string    `json:"thumbprint"` // SHA-1, upper-case hexadecimal
 	NotAfter   time.Time `json:"not_after"`
-	Added      time.Time `json:"added"`  // zero: from the beginning
-	Usable     time.Time `json:"usable"` // at sign-in
+	Added      time.Time `json:"added"`     // zero: from the beginning
+	Usable     time.Time `json:"usable"`    // at sign-in
+	SignedIn   time.Time `json:"signed_in"` // the last time; zero: never
+	SignIns    int       `json:"sign_ins"`
 }
 
 // setKeys replaces all keys by certificates that count at once.
@@ -73,6 +78,7 @@ func (c *Cloud) Keys() []Key {
 				keys = append(keys, Key{
 					Tenant: t.ID, ClientID: a.ClientID, ObjectID: a.ObjectID, KeyID: k.id, Name: k.name,
 					Thumbprint: strings.ToUpper(hex.EncodeToString(sum[:])), NotAfter: k.cert.NotAfter, Added: k.added, Usable: k.usable,
+					SignedIn: k.signedIn, SignIns: k.signIns,
 				})
 			}
 		}
