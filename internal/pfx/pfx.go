@@ -1,4 +1,4 @@
-// Package pfx writes PKCS #12 files (RFC 7292): a private key, its certificate
+// Package pfx writes and reads PKCS #12 files (RFC 7292): a private key, its certificate
 // and the issuers, protected by a password that is made for the file.
 //
 // Key and certificates are encrypted with PBES2 (RFC 8018): PBKDF2 with
@@ -50,4 +50,17 @@ func Encode(key crypto.Signer, leaf *x509.Certificate, chain []*x509.Certificate
 		return nil, "", errors.New("the PKCS #12 file cannot be written")
 	}
 	return der, password, nil
+}
+
+// Decode opens a file that Encode has made.
+func Decode(der []byte, password secret.Text) (key crypto.Signer, leaf *x509.Certificate, chain []*x509.Certificate, err error) {
+	k, leaf, chain, err := pkcs12.DecodeChain(der, password.Reveal())
+	if err != nil {
+		return nil, nil, nil, errors.New("the PKCS #12 file cannot be read: it is damaged, or the password is another")
+	}
+	key, ok := k.(crypto.Signer)
+	if !ok {
+		return nil, nil, nil, fmt.Errorf("the PKCS #12 file has a key of type %T; want RSA or ECDSA", k)
+	}
+	return key, leaf, chain, nil
 }

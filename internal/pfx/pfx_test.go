@@ -75,6 +75,13 @@ func TestOpenSSLOpensTheFile(t *testing.T) {
 			if out, err := openssl(t, "pkcs12", "-in", file, "-passin", "pass:another", "-noenc"); err == nil {
 				t.Errorf("another password opens it too: %s", out)
 			}
+			if key, cert, chain, err := pfx.Decode(der, password); err != nil || !cert.Equal(leaf) || len(chain) != 1 || !chain[0].Equal(root) ||
+				!row.key.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
+				t.Errorf("read back: %v, %v, %v", cert, chain, err)
+			}
+			if _, _, _, err := pfx.Decode(der, "another"); err == nil {
+				t.Error("another password reads it too")
+			}
 			out, err = openssl(t, "pkcs12", "-in", file, "-passin", "file:"+pass, "-info", "-noout")
 			if err != nil || strings.Count(out, "PBES2, PBKDF2, AES-256-CBC, Iteration 2048, PRF hmacWithSHA256") != 2 || !strings.Contains(out, "MAC: sha256") {
 				t.Errorf("algorithms: %v: %s", err, out)
