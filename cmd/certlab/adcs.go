@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certconnector/certconnector/ca/adcstest"
+	"github.com/certconnector/certconnector/internal/durable"
 )
 
 // adcsOptions are the flags of "adcs".
@@ -24,6 +26,7 @@ type adcsOptions struct {
 	realm     string
 	keytab    string
 	port      int // of the endpoint mapper; 0: any
+	control   string
 	endDate   bool
 	published bool // a new list with each revocation
 }
@@ -36,6 +39,7 @@ type adcsInfo struct {
 	Web                string         `json:"web"`
 	Policy             string         `json:"policy"`
 	Enrollment         string         `json:"enrollment"`
+	Control            string         `json:"control"` // what was issued and revoked
 	Mechanisms         []string       `json:"mechanisms"`
 	Password           string         `json:"password"` // of every account
 	Accounts           []adcsAccount  `json:"accounts"`
@@ -62,7 +66,9 @@ func (p *program) adcsCommand() *cobra.Command {
 		Long: `Runs a simulated Microsoft CA on the loopback interface until it is interrupted,
 and writes what a connector needs into a folder: chain.pem, tls.pem (the roots of
 the web faces), svc.password, and cas.yaml, which goes into the connector's
-configuration. Its database and keys are gone with it.
+configuration; and last info.json, which says where the CA is. Its control API
+(control/certificates) tells what the database has. Database and keys are gone
+with the process.
 
 It offers NTLM, Basic and passwords; with --keytab Kerberos too, for whoever has
 a KDC: the file holds the keys of host/ca01.corp.test and HTTP/ca01.corp.test.`,
@@ -76,6 +82,7 @@ a KDC: the file holds the keys of host/ca01.corp.test and HTTP/ca01.corp.test.`,
 	f.StringVar(&o.realm, "realm", "CORP.TEST", "Kerberos realm; its first part is the NTLM domain")
 	f.StringVar(&o.keytab, "keytab", "", "file with the keys of the CA's host, for Kerberos (default: no Kerberos)")
 	f.IntVar(&o.port, "endpoint-mapper-port", 0, "TCP port in place of 135 (default: a free one)")
+	f.StringVar(&o.control, "control-address", "", "loopback address of the control API (default: a free port)")
 	f.BoolVar(&o.endDate, "end-date", false, "heed the validity that a request asks for (EDITF_ATTRIBUTEENDDATE)")
 	f.BoolVar(&o.published, "publish", true, "make a new revocation list with each revocation")
 	_ = c.MarkFlagRequired("dir") // the flag exists
@@ -121,9 +128,15 @@ func (o adcsOptions) serve(ctx context.Context, up func(adcsInfo)) (err error) {
 	}
 	defer func() { err = errors.Join(err, soap.Close()) }()
 
+	control, end, err := serveControl(ca, o.control)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+
 	info := adcsInfo{
 		Config: ca.Config(), Address: rpc.Address(), EndpointMapperPort: rpc.EndpointMapperPort(), Web: web.URL + "/certsrv/",
-		Policy: soap.Policy(adcstest.SOAPUser), Enrollment: soap.Enrollment(adcstest.SOAPUser),
+		Control: control, Policy: soap.Policy(adcstest.SOAPUser), Enrollment: soap.Enrollment(adcstest.SOAPUser),
 		Mechanisms: []string{"NTLM", "Basic"}, Password: adcstest.DefaultPassword, Sample: filepath.Join(o.dir, "cas.yaml"),
 	}
 	if o.keytab != "" {
@@ -174,6 +187,10 @@ func (o adcsOptions) write(ca *adcstest.CA, web *adcstest.Web, info adcsInfo) er
 	if err != nil {
 		return err
 	}
+	about, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing where the CA is: %w", err)
+	}
 	var sample strings.Builder
 	domain, _, _ := strings.Cut(ca.Realm(), ".")
 	if err := casSample.Execute(&sample, map[string]any{"Info": info, "Dir": dir, "User": domain + `\svc`}); err != nil {
@@ -187,8 +204,9 @@ func (o adcsOptions) write(ca *adcstest.CA, web *adcstest.Web, info adcsInfo) er
 		{"tls.pem", inPEM(web.Certificate, soap)},
 		{"svc.password", []byte(adcstest.DefaultPassword + "\n")},
 		{"cas.yaml", []byte(sample.String())},
+		{"info.json", append(about, '\n')},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, f.name), f.text, 0o600); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, f.name), f.text, 0o600); err != nil {
 			return fmt.Errorf("writing the connector's files: %w", err)
 		}
 	}
@@ -248,8 +266,8 @@ func (p *program) adcsIsUp(i adcsInfo) {
 		_ = p.writeJSON(i) // the CA runs whether or not somebody reads
 		return
 	}
-	p.printf("CA         %s\nDCOM, RPC  %s, endpoint mapper at port %d\nweb        %s\npolicy     %s\nenrolment  %s\nsign-in    %s\n",
-		i.Config, i.Address, i.EndpointMapperPort, i.Web, i.Policy, i.Enrollment, strings.Join(i.Mechanisms, ", "))
+	p.printf("CA         %s\nDCOM, RPC  %s, endpoint mapper at port %d\nweb        %s\npolicy     %s\nenrolment  %s\ncontrol    %s\nsign-in    %s\n",
+		i.Config, i.Address, i.EndpointMapperPort, i.Web, i.Policy, i.Enrollment, i.Control, strings.Join(i.Mechanisms, ", "))
 	for _, t := range i.Templates {
 		p.printf("template   %s: %s\n", t.Name, t.Action)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/x509/pkix"
+	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,6 +71,26 @@ func TestSampleOfADCS(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+	checkControl(t, info.Control)
+}
+
+// checkControl wants the control API to tell of the three certificates.
+func checkControl(t *testing.T, control string) {
+	t.Helper()
+	resp, err := http.Get(control + "certificates")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var rows []adcsRow
+	if err := json.NewDecoder(resp.Body).Decode(&rows); err != nil || len(rows) != 3 {
+		t.Fatalf("the control API tells %+v, %v", rows, err)
+	}
+	for _, r := range rows {
+		if r.Template != "IntuneDevice" || r.Serial == "" || len(r.Serial)%2 != 0 || r.Revoked || !r.RevokedAt.IsZero() {
+			t.Errorf("the database has %+v", r)
+		}
 	}
 }
 

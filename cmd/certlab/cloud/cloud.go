@@ -1,10 +1,13 @@
-// Package cloud runs the simulated cloud of intune/intunetest as a process of
-// its own, and talks to one that runs elsewhere on this machine. As its own
+// Package cloud runs the simulated cloud of intune/intunetest, and beside it
+// the simulated queue of issuance jobs of agent/jobs/jobqueuetest, as a process
+// of its own, and talks to one that runs elsewhere on this machine. As its own
 // process it can be stalled, broken and killed while a connector works with
-// it, as the real one may be.
+// it, as the real one may be. The queue speaks this project's own interface;
+// nothing of it is Microsoft's.
 package cloud
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -14,7 +17,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/certconnector/certconnector/internal/secret"
@@ -42,18 +44,31 @@ type Options struct {
 
 	Strict        bool          // refuse what the real service is not known to refuse
 	ChallengeLife time.Duration // 0: 60 minutes
+	TokenLife     time.Duration // 0: 3599 s
+	KeyDelay      time.Duration // how long a key that was added is not taken at sign-in yet
+
+	Revocation intunetest.RevocationOptions // the zero value has no cool-down
+
+	Queue QueueOptions // of issuance jobs
+}
+
+// Info says where the cloud is, and the queue.
+type Info struct {
+	intunetest.Info
+	Queue QueueInfo `json:"queue"`
 }
 
 // Serve runs a cloud until ctx ends. ready is called once it listens and its
 // files are written; it may be nil.
-func Serve(ctx context.Context, o Options, ready func(intunetest.Info)) (err error) {
-	for _, a := range o.Addresses {
+func Serve(ctx context.Context, o Options, ready func(Info)) (err error) {
+	for _, a := range append([]string{o.Queue.Address, o.Queue.ControlAddress}, o.Addresses...) {
 		if err := onLoopback(a); err != nil {
 			return err
 		}
 	}
 	c, err := intunetest.New(intunetest.Options{
-		Tenants: []intunetest.Tenant{o.tenant()}, Strict: o.Strict, ChallengeLife: o.ChallengeLife, StateFile: o.StateFile,
+		Tenants: []intunetest.Tenant{o.tenant()}, Strict: o.Strict, ChallengeLife: o.ChallengeLife, TokenLife: o.TokenLife,
+		KeyDelay: o.KeyDelay, Revocation: o.Revocation, StateFile: o.StateFile,
 	})
 	if err != nil {
 		return fmt.Errorf("making the cloud: %w", err)
@@ -62,21 +77,54 @@ func Serve(ctx context.Context, o Options, ready func(intunetest.Info)) (err err
 	if err := c.Start(o.Addresses...); err != nil {
 		return fmt.Errorf("starting the cloud: %w", err)
 	}
-	info := c.Info()
+	q, err := startQueue(o.Queue)
+	if err != nil {
+		return fmt.Errorf("starting the queue of jobs: %w", err)
+	}
+	defer func() { err = errors.Join(err, q.close()) }()
+	info := Info{Info: c.Info(), Queue: q.info}
 	if err := o.write(c, info); err != nil {
 		return err
 	}
 	if ready != nil {
 		ready(info)
 	}
-	return o.trust(ctx, c, info)
+	return o.trust(ctx, c, q, info)
 }
 
-// trust has the app registration accept the certificate as soon as its file is
-// there, and again whenever the file changes: the connector makes the
+// trust has the app registration and the queue accept the certificates of
+// their files until ctx ends.
+func (o Options) trust(ctx context.Context, c *intunetest.Cloud, q *queue, info Info) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 2)
+	go func() {
+		ended <- watch(ctx, o.Certificate, func(certs []*x509.Certificate) error {
+			if err := c.SetCertificates(info.Tenant, info.ClientID, certs...); err != nil {
+				return fmt.Errorf("registering the certificate: %w", err)
+			}
+			if o.Trusted != nil {
+				o.Trusted()
+			}
+			return nil
+		})
+	}()
+	go func() {
+		ended <- watch(ctx, o.Queue.Certificate, func(certs []*x509.Certificate) error {
+			q.serveOnly(certs)
+			return nil
+		})
+	}()
+	first := <-ended
+	stop()
+	return errors.Join(first, <-ended)
+}
+
+// watch hands over the certificates of a PEM file as soon as it is there, and
+// again whenever it changes, until ctx ends: the connector makes the
 // certificate, and needs the cloud's addresses to begin with.
-func (o Options) trust(ctx context.Context, c *intunetest.Cloud, info intunetest.Info) error {
-	if o.Certificate == "" {
+func watch(ctx context.Context, path string, take func([]*x509.Certificate) error) error {
+	if path == "" {
 		<-ctx.Done()
 		return nil
 	}
@@ -84,18 +132,17 @@ func (o Options) trust(ctx context.Context, c *intunetest.Cloud, info intunetest
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		b, err := os.ReadFile(o.Certificate)
-		if block, _ := pem.Decode(b); err == nil && block != nil && !slices.Equal(b, last) {
-			cert, err := x509.ParseCertificate(block.Bytes)
+		b, err := os.ReadFile(path)
+		if err == nil && !bytes.Equal(b, last) {
+			certs, err := certificates(b)
 			if err != nil {
-				return fmt.Errorf("%s: %w", o.Certificate, err)
+				return fmt.Errorf("%s: %w", path, err)
 			}
-			if err := c.SetCertificates(info.Tenant, info.ClientID, cert); err != nil {
-				return fmt.Errorf("registering the certificate: %w", err)
-			}
-			last = b
-			if o.Trusted != nil {
-				o.Trusted()
+			if len(certs) > 0 { // else it is being written
+				if err := take(certs); err != nil {
+					return err
+				}
+				last = b
 			}
 		}
 		select {
@@ -104,6 +151,17 @@ func (o Options) trust(ctx context.Context, c *intunetest.Cloud, info intunetest
 			return nil
 		}
 	}
+}
+
+func certificates(text []byte) (list []*x509.Certificate, err error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, cert)
+	}
+	return list, nil
 }
 
 func (o Options) tenant() intunetest.Tenant {
@@ -136,9 +194,14 @@ func withLinux(t intunetest.Tenant) intunetest.Tenant {
 	return t
 }
 
-func (o Options) write(c *intunetest.Cloud, info intunetest.Info) error {
+func (o Options) write(c *intunetest.Cloud, info Info) error {
 	if o.RootFile != "" {
 		if err := replace(o.RootFile, c.RootPEM()); err != nil {
+			return err
+		}
+	}
+	if o.Queue.RootFile != "" {
+		if err := replace(o.Queue.RootFile, []byte(info.Queue.RootPEM)); err != nil {
 			return err
 		}
 	}

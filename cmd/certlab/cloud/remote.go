@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certconnector/certconnector/agent/jobs/jobqueuetest"
 	"github.com/certconnector/certconnector/cmd/certlab/loopback"
 	"github.com/certconnector/certconnector/intune/intunetest"
 )
@@ -63,6 +64,70 @@ func (r *Remote) Notifications(ctx context.Context) ([]intunetest.Notification, 
 // Calls returns the journal of all calls, oldest first.
 func (r *Remote) Calls(ctx context.Context) ([]intunetest.Call, error) {
 	return call[[]intunetest.Call](ctx, r, http.MethodGet, "calls", nil)
+}
+
+// Revoke asks for the revocation of a certificate that was reported, by its
+// serial number.
+func (r *Remote) Revoke(ctx context.Context, serial string) (intunetest.Revocation, error) {
+	list, err := call[[]intunetest.Revocation](ctx, r, http.MethodPost, "revocations", map[string]any{"serial": serial})
+	if err == nil && len(list) != 1 {
+		err = fmt.Errorf("control API: %d revocations were queued for serial %s, want one", len(list), serial)
+	}
+	if err != nil {
+		return intunetest.Revocation{}, err
+	}
+	return list[0], nil
+}
+
+// Revocations returns what the cloud wants revoked and what it was told of it,
+// oldest first.
+func (r *Remote) Revocations(ctx context.Context) ([]intunetest.Revocation, error) {
+	return call[[]intunetest.Revocation](ctx, r, http.MethodGet, "revocations", nil)
+}
+
+// Contradictions returns the revocations of which the cloud was told two fates.
+func (r *Remote) Contradictions(ctx context.Context) ([]intunetest.Contradiction, error) {
+	return call[[]intunetest.Contradiction](ctx, r, http.MethodGet, "contradictions", nil)
+}
+
+// Keys returns the certificates of the app registrations, oldest first.
+func (r *Remote) Keys(ctx context.Context) ([]intunetest.Key, error) {
+	return call[[]intunetest.Key](ctx, r, http.MethodGet, "keys", nil)
+}
+
+// RemoteQueue is the queue of issuance jobs of a cloud in another process. It
+// is safe for concurrent use.
+type RemoteQueue struct{ api *Remote }
+
+// DialQueue returns the queue whose control API is at the given address. Only
+// loopback addresses are taken.
+func DialQueue(control string) (*RemoteQueue, error) {
+	r, err := Dial(control)
+	if err != nil {
+		return nil, err
+	}
+	return &RemoteQueue{r}, nil
+}
+
+// Add queues jobs.
+func (q *RemoteQueue) Add(ctx context.Context, jobs ...jobqueuetest.Job) error {
+	_, err := call[any](ctx, q.api, http.MethodPost, "jobs", jobs)
+	return err
+}
+
+// Results returns what the queue was told, by context.
+func (q *RemoteQueue) Results(ctx context.Context) (map[string]jobqueuetest.Result, error) {
+	return call[map[string]jobqueuetest.Result](ctx, q.api, http.MethodGet, "results", nil)
+}
+
+// Waiting returns the contexts of jobs without a final result.
+func (q *RemoteQueue) Waiting(ctx context.Context) ([]string, error) {
+	return call[[]string](ctx, q.api, http.MethodGet, "waiting", nil)
+}
+
+// Contradictions returns the jobs of which the queue was told two fates.
+func (q *RemoteQueue) Contradictions(ctx context.Context) ([]jobqueuetest.Contradiction, error) {
+	return call[[]jobqueuetest.Contradiction](ctx, q.api, http.MethodGet, "contradictions", nil)
 }
 
 // call sends one order and reads its answer.

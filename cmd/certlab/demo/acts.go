@@ -27,6 +27,11 @@ func (w *world) acts() []act {
 		act{"a challenge is good for one key", w.usedTwice},
 		act{"the cloud takes no report for a while: the device waits, then gets that certificate", w.outage},
 		act{"the cloud takes no report for too long: the certificate is revoked and never leaves", w.longOutage},
+		act{"the cloud wants a certificate revoked: it is on the CA's list", w.wantsRevoked},
+		act{"the cloud wants one of a Microsoft CA revoked: it is on that CA's list", w.wantsRevokedAtCorp},
+		act{"a job of the queue: key and certificate reach the recipient", w.job},
+		act{"the registration authority renews under load: no enrolment fails", w.renewsUnderLoad},
+		act{"the sign-in certificate at Entra is replaced: no call fails", w.replacesSignIn},
 		act{"kill -9 between issuing and reporting: nothing is lost", w.killed},
 		act{"windows renews with a fresh challenge", w.renews},
 		act{"the connector stops in order", w.stops},
@@ -61,7 +66,7 @@ func (w *world) received(e *evidence, platform string, a *device.Attempt) (strin
 		return "", fmt.Errorf("the device was answered with %v %v %s", a.Status(), a.Reply.FailInfo, a.Reply.FailInfoText)
 	}
 	h := a.Issued()
-	w.delivered = append(w.delivered, delivery{platform, h})
+	w.delivered = append(w.delivered, &delivery{platform: platform, holding: h})
 	serial := device.Serial(h.Certificate.SerialNumber)
 	e.saw("SUCCESS, serial %s, subject %s, until %s", serial, h.Certificate.Subject, h.Certificate.NotAfter.Format(time.DateOnly))
 	return serial, nil

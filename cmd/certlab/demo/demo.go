@@ -1,7 +1,9 @@
 // Package demo shows a connector at work and in a bad night: it runs a
-// simulated cloud and the real program as processes of their own, emulates
-// devices, breaks what can break, and compares at the end what the devices
-// hold with what the cloud was told, the journal and the CA's register.
+// simulated cloud, a simulated Microsoft CA and the real program as processes
+// of their own, emulates devices, has certificates revoked, jobs done and the
+// connector's own certificates replaced, breaks what can break, and compares at
+// the end what the devices hold with what the cloud was told, the journal and
+// what the CAs have.
 package demo
 
 import (

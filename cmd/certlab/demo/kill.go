@@ -96,5 +96,8 @@ func (w *world) afterKill(ctx context.Context, e *evidence, a *device.Attempt, s
 	if got != serial {
 		return fmt.Errorf("the device got serial %s, but %s had been issued for it", got, serial)
 	}
-	return w.reportedOnce(ctx, e, serial)
+	if err := w.reportedOnce(ctx, e, serial); err != nil || w.rotated == "" {
+		return err
+	}
+	return w.signedInSince(ctx, e, began)
 }

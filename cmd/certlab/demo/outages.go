@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/certconnector/certconnector/cmd/certlab/device"
@@ -97,8 +96,7 @@ func (w *world) longOutage(ctx context.Context, e *evidence) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, heal()) }()
-	url := strings.TrimSuffix(w.made.SCEPURL, "/certsrv/mscep/mscep.dll") + impatientPath
-	a, err := w.prepared(ctx, "windows", url)
+	a, err := w.prepared(ctx, "windows", w.endpointURL(impatientPath))
 	if err != nil {
 		return err
 	}
@@ -119,7 +117,11 @@ func (w *world) longOutage(ctx context.Context, e *evidence) (err error) {
 		return err
 	}
 	e.saw("abandoned after %.1fs, with the cloud still out", time.Since(began).Seconds())
-	if err := w.onList(ctx, e, serial); err != nil {
+	by := w.held["linux"]
+	if by == nil {
+		return errors.New("no device is there to fetch the revocation list: its enrolment failed")
+	}
+	if _, err := w.listed(ctx, e, w.made.SCEPURL, by, serial); err != nil {
 		return err
 	}
 	if err := a.Poll(ctx); err != nil {
@@ -137,28 +139,4 @@ func (w *world) longOutage(ctx context.Context, e *evidence) (err error) {
 	}
 	e.saw("the cloud took no success notification for it")
 	return nil
-}
-
-// onList waits until a serial number is on the revocation list, which another
-// device fetches.
-func (w *world) onList(ctx context.Context, e *evidence, serial string) error {
-	by := w.held["linux"]
-	if by == nil {
-		return errors.New("no device is there to fetch the revocation list: its enrolment failed")
-	}
-	d, err := w.device("linux", w.made.SCEPURL)
-	if err != nil {
-		return err
-	}
-	return until(ctx, 15*time.Second, func() error {
-		list, err := d.Revoked(ctx, by)
-		if err != nil {
-			return err
-		}
-		if !list[serial] {
-			return fmt.Errorf("serial %s is not on the revocation list of %d", serial, len(list))
-		}
-		e.saw("serial %s is on the revocation list (GetCRL)", serial)
-		return nil
-	})
 }

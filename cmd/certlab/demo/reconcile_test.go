@@ -79,26 +79,63 @@ func begin(j *sqlite.Journal) error {
 	return err
 }
 
+// wanted leaves a job of the cloud, done or not, whose result nobody was told.
+func wanted(done bool) func(*sqlite.Journal) error {
+	return func(j *sqlite.Journal) error {
+		ctx, now := context.Background(), time.Now()
+		lead, err := j.Lead(ctx, "revocations/intune", "lab", now, time.Minute)
+		if err != nil {
+			return err
+		}
+		if _, err := j.AcceptJobs(ctx, lead, []journal.NewJob{{Kind: journal.RevokeJob, Context: "c", Content: []byte("{}")}}, now); err != nil || !done {
+			return err
+		}
+		claimed, err := j.ClaimJobs(ctx, journal.RevokeJob, now, time.Minute, 1)
+		if err != nil {
+			return err
+		}
+		return j.FinishJob(ctx, claimed[0], journal.JobResult{Succeeded: true}, now)
+	}
+}
+
+// revoked adds a certificate that was issued for a request and revoked.
+func revoked(serial int64) func(*sqlite.Journal) error {
+	return func(j *sqlite.Journal) error {
+		if err := register(serial)(j); err != nil {
+			return err
+		}
+		return j.RevokeCertificate(context.Background(), firstrun.CAName, big.NewInt(serial), ca.CessationOfOperation, time.Now())
+	}
+}
+
 func nothing(*sqlite.Journal) error { return nil }
 
 // TestComparisonFindsWhatIsWrong: each comparison fails where it should, and
 // holds where nothing happened.
 func TestComparisonFindsWhatIsWrong(t *testing.T) {
-	left := delivery{"ios", &device.Holding{Certificate: &x509.Certificate{Raw: []byte{1}, SerialNumber: big.NewInt(7)}}}
+	holding := &device.Holding{Certificate: &x509.Certificate{Raw: []byte{1}, SerialNumber: big.NewInt(7)}}
+	left, untold := &delivery{platform: "ios", holding: holding}, &delivery{platform: "job a", holding: holding, untold: true}
+	unwanted := &delivery{platform: "ios", holding: holding, revoked: true}
 	type comparison = func(*world, context.Context, *evidence) error
 	for _, row := range []struct {
 		name, want string
 		fill       func(*sqlite.Journal) error
-		delivered  []delivery
+		delivered  []*delivery
 		compare    comparison
 	}{
-		{"a certificate left without a report", "07 of ios has 0 success notifications", nothing, []delivery{left}, (*world).reportsMatch},
+		{"a certificate left without a report", "07 of ios has 0 success notifications", nothing, []*delivery{left}, (*world).reportsMatch},
+		{"a job's certificate is reported to nobody", "", nothing, []*delivery{untold}, (*world).reportsMatch},
 		{"nothing left, nothing was reported", "", nothing, nil, (*world).reportsMatch},
 		{"the CA issued behind the journal's back", "09 is in 0 entries", register(9), nil, (*world).registerMatches},
 		{"an empty register and an empty journal", "", nothing, nil, (*world).registerMatches},
 		{"a request is open", "still verified", begin, nil, (*world).nothingOwed},
+		{"a job is open", "revocations/intune has 1 open", wanted(false), nil, (*world).nothingOwed},
+		{"a job's result is owed", "owed 1 results", wanted(true), nil, (*world).nothingOwed},
 		{"a certificate is with nobody", "09 is with nobody and not revoked", register(9), nil, (*world).restRevoked},
-		{"a certificate is with its device", "", register(7), []delivery{left}, (*world).restRevoked},
+		{"a certificate is with its device", "", register(7), []*delivery{left}, (*world).restRevoked},
+		{"a certificate that nobody wanted revoked is", "07 is with a device; revoked: true", revoked(7), []*delivery{left}, (*world).restRevoked},
+		{"a certificate that the cloud wanted revoked is not", "07 is with a device; revoked: false", register(7), []*delivery{unwanted}, (*world).restRevoked},
+		{"a certificate that the cloud wanted revoked is", "", revoked(7), []*delivery{unwanted}, (*world).restRevoked},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := after(t, row.fill)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/certconnector/certconnector/cmd/certlab/cloud"
@@ -69,31 +68,24 @@ func FindProgram(named, lab string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// start starts the cloud, sets the connector up as an operator does, and
-// starts it.
+// start starts the cloud and the Microsoft CA, sets the connector up as an
+// operator does, and starts it.
 func (w *world) start(ctx context.Context) error {
 	w.show.say("folder: %s\n", w.Dir)
+	if err := w.makeKeys(); err != nil {
+		return err
+	}
+	if err := w.startCloud(ctx); err != nil {
+		return err
+	}
+	if err := w.startCorp(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
-	entra := filepath.Join(w.path(connectorFolder), firstrun.EntraFolder, "entra.crt.pem")
-	var err error
-	w.cloudChild, err = start("cloud", w.path("cloud.log"), w.Lab, "cloud", "--info-file", w.path("cloud.json"),
-		"--root-file", w.path("cloud-root.pem"), "--state-file", w.path("notifications.jsonl"),
-		"--client-certificate", entra, "--strict")
-	if err != nil {
-		return err
-	}
-	if err := w.cloudChild.until(ctx, 20*time.Second, w.readInfo); err != nil {
-		return err
-	}
-	if w.cloud, err = cloud.Dial(w.info.Control); err != nil {
-		return err
-	}
-	w.show.say("cloud:  process %d, control API %s (%.2fs)\n", w.cloudChild.pid(), w.info.Control, time.Since(began).Seconds())
-	began = time.Now()
 	if err := w.initConnector(ctx); err != nil {
 		return err
 	}
-	w.show.say("init:   certconnector init made keys, CA and configuration (%.2fs)\n", time.Since(began).Seconds())
+	w.show.say("init:   certconnector init made keys, CA and configuration, entra create and ra enroll the rest (%.2fs)\n", time.Since(began).Seconds())
 	took, err := w.startConnector(ctx)
 	if err != nil {
 		return err
@@ -102,12 +94,51 @@ func (w *world) start(ctx context.Context) error {
 	return nil
 }
 
-func (w *world) readInfo() error {
-	b, err := os.ReadFile(w.path("cloud.json"))
+// startCloud starts the cloud, which trusts what "entra create" makes.
+func (w *world) startCloud(ctx context.Context) error {
+	began := time.Now()
+	entra := filepath.Join(w.path(connectorFolder), firstrun.EntraFolder, tenantName, "0001.pem")
+	var err error
+	w.cloudChild, err = start("cloud", w.path("cloud.log"), w.Lab, "cloud", "--info-file", w.path("cloud.json"),
+		"--root-file", w.path("cloud-root.pem"), "--state-file", w.path("notifications.jsonl"),
+		"--client-certificate", entra, "--strict",
+		"--queue-root-file", w.path(queueRoot), "--queue-state-file", w.path("queue.jsonl"), "--queue-client-certificate", w.path(queueClient+".pem"))
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, &w.info)
+	if err := w.cloudChild.until(ctx, 20*time.Second, func() error { return readJSON(w.path("cloud.json"), &w.info) }); err != nil {
+		return err
+	}
+	if w.cloud, err = cloud.Dial(w.info.Control); err != nil {
+		return err
+	}
+	if w.queue, err = cloud.DialQueue(w.info.Queue.Control); err != nil {
+		return err
+	}
+	w.show.say("cloud:  process %d, control API %s, queue of jobs %s (%.2fs)\n", w.cloudChild.pid(), w.info.Control, w.info.Queue.URL, time.Since(began).Seconds())
+	return nil
+}
+
+// startCorp starts the Microsoft CA.
+func (w *world) startCorp(ctx context.Context) error {
+	began := time.Now()
+	var err error
+	if w.corpChild, err = start("Microsoft CA", w.path("adcs.log"), w.Lab, "adcs", "--dir", w.path(corpFolder)); err != nil {
+		return err
+	}
+	if err := w.corpChild.until(ctx, 20*time.Second, func() error { return readJSON(filepath.Join(w.path(corpFolder), "info.json"), &w.corp) }); err != nil {
+		return err
+	}
+	w.show.say("CA:     process %d, a simulated Microsoft CA, %s over DCOM (%.2fs)\n", w.corpChild.pid(), w.corp.Config, time.Since(began).Seconds())
+	return nil
+}
+
+func readJSON(path string, to any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, to)
 }
 
 // initConnector runs "certconnector init" and shortens the patience of the
@@ -130,6 +161,13 @@ func (w *world) initConnector(ctx context.Context) error {
 	if err := w.configure(); err != nil {
 		return err
 	}
+	if _, err := w.run(ctx, "entra", "create"); err != nil {
+		return err
+	}
+	if _, err := w.run(ctx, "ra", "enroll", "--endpoint", "corp", "--hostname", "scep.corp.test",
+		"--signing-template", corpSigning, "--encryption-template", corpEncryption); err != nil {
+		return err
+	}
 	_, err = w.run(ctx, "validate")
 	if e, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || e.ExitCode() != 1) { // 1: warned that the cloud is not Microsoft's
 		return err
@@ -141,36 +179,6 @@ func (w *world) initConnector(ctx context.Context) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(root)
 	w.http = &http.Client{Timeout: time.Minute, Transport: loopback.Transport(&tls.Config{RootCAs: roots}, 16)}
-	return nil
-}
-
-// configure lets devices wait a second only, and adds an endpoint that keeps
-// certificates for seconds only.
-func (w *world) configure() error {
-	b, err := os.ReadFile(w.made.ConfigFile)
-	if err != nil {
-		return fmt.Errorf("reading the configuration: %w", err)
-	}
-	const first, next = "endpoints:\n  - name: devices\n", "\njournal:"
-	if text := string(b); strings.Count(text, first) != 1 || strings.Count(text, next) != 1 {
-		return fmt.Errorf("%s has another form than this certlab knows: are certlab and certconnector of one version?", w.made.ConfigFile)
-	}
-	text := strings.Replace(string(b), first, first+"    answer_within: 1s\n", 1)
-	text = strings.Replace(text, next, fmt.Sprintf(`
-  - name: impatient
-    path: %s
-    ca: %s
-    templates: {general: device}
-    policy: {intune: {tenant: intune}}
-    answer_within: 1s
-    withhold_for: %s
-    ra:
-      signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
-      encryption: {certificate: ra/encryption.crt.pem, key: ra/encryption.key.pem}
-`, impatientPath, firstrun.CAName, withholdFor)+next, 1)
-	if err := os.WriteFile(w.made.ConfigFile, []byte(text), 0o600); err != nil {
-		return fmt.Errorf("writing the configuration: %w", err)
-	}
 	return nil
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/certconnector/certconnector/cmd/certlab/cloud"
 	"github.com/certconnector/certconnector/cmd/certlab/device"
 	"github.com/certconnector/certconnector/installer/firstrun"
-	"github.com/certconnector/certconnector/intune/intunetest"
 )
 
 // hurry divides what devices wait: their five minutes are five seconds.
@@ -32,26 +31,32 @@ const maxSocket = 103
 // impatientPath is that endpoint's path.
 const impatientPath = "/scep/impatient"
 
-// world is the cloud, the connector and the devices.
+// world is the cloud, the CAs, the connector and the devices.
 type world struct {
 	*Options
 	show *show
 
 	cloudChild *child
+	corpChild  *child
 	connector  *child
 	cloud      *cloud.Remote
-	info       intunetest.Info
+	queue      *cloud.RemoteQueue // nil: there is none
+	info       cloud.Info
+	corp       corpInfo
 	made       firstrun.Result
 	http       *http.Client
 
 	held      map[string]*device.Holding // by platform: the first certificate
-	delivered []delivery
+	delivered []*delivery
+	rotated   string // thumbprint of the newest sign-in certificate; "": not replaced yet
 }
 
 // delivery is a certificate that left.
 type delivery struct {
 	platform string
 	holding  *device.Holding
+	untold   bool // Intune is told nothing of it: a job's
+	revoked  bool // because the cloud wanted it
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.Dir, name) }
@@ -133,7 +138,7 @@ func (w *world) request(ctx context.Context, transaction string) (control.Reques
 // close stops what runs, the connector first.
 func (w *world) close() error {
 	var errs []error
-	for _, c := range []*child{w.connector, w.cloudChild} {
+	for _, c := range []*child{w.connector, w.corpChild, w.cloudChild} {
 		if c != nil {
 			errs = append(errs, c.stop())
 		}
@@ -162,8 +167,15 @@ All runs on until you press Ctrl-C. In another terminal:
   curl -d '{"endpoint":"success","times":-1,"fault":{"status":500}}' %[4]sfaults
   curl -X DELETE %[4]sfaults
 
-  # What the cloud was told.
+  # What the cloud was told. It wants a certificate revoked, and hears of it.
   curl %[4]snotifications
+  curl -d '{"serial":"…"}' %[4]srevocations
+  curl %[4]srevocations
 
-`, w.Lab, w.made.SCEPURL, root, w.info.Control, w.Program, config)
+  # The connector's own certificates, its jobs, what the Microsoft CA issued.
+  %[5]s certificates --config %[6]s
+  %[5]s jobs list --config %[6]s
+  curl %[7]scertificates
+
+`, w.Lab, w.made.SCEPURL, root, w.info.Control, w.Program, config, w.corp.Control)
 }

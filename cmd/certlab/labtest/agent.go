@@ -16,7 +16,6 @@ import (
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/cmd/certlab/cloud"
 	"github.com/certconnector/certconnector/installer/firstrun"
-	"github.com/certconnector/certconnector/intune/intunetest"
 )
 
 // Connector is a running connector.
@@ -41,12 +40,12 @@ func Intune(t testing.TB, answerWithin time.Duration) Connector {
 	t.Helper()
 	dir := t.TempDir()
 	root, certificate := filepath.Join(dir, "root.pem"), filepath.Join(dir, "entra.pem")
-	up, ended, trusted := make(chan intunetest.Info, 1), make(chan error, 1), make(chan bool, 1)
+	up, ended, trusted := make(chan cloud.Info, 1), make(chan error, 1), make(chan bool, 1)
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		ended <- cloud.Serve(ctx, cloud.Options{
 			RootFile: root, Certificate: certificate, Strict: true, Trusted: func() { trusted <- true },
-		}, func(i intunetest.Info) { up <- i })
+		}, func(i cloud.Info) { up <- i })
 	}()
 	t.Cleanup(func() {
 		stop()
