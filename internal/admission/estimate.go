@@ -68,6 +68,7 @@ type Stats struct {
 	// How many wait, by class.
 	Answers, Devices, Jobs int
 
+	Quiet  time.Duration     // how long no device has come
 	Oldest time.Duration     // how long the one that came first has waited; 0: nobody waits
 	Mean   time.Duration     // measured time that a device takes inside
 	Shed   map[Reason]uint64 // refusals since the start; every reason is present
@@ -86,6 +87,7 @@ func (g *Gate) Stats() Stats {
 		s.Shed[why] = g.shed[why]
 	}
 	now := time.Since(g.epoch)
+	s.Quiet = now - g.device
 	for _, w := range g.line.waiters {
 		s.Oldest = max(s.Oldest, now-w.since)
 	}

@@ -46,6 +46,7 @@ type Gate struct {
 	mean    [classes]float64 // measured time inside, in ns
 	shed    map[Reason]uint64
 	arrived uint64
+	device  time.Duration // when the last device came, since epoch
 }
 
 // New returns a gate.
@@ -73,6 +74,9 @@ func (g *Gate) Enter(ctx context.Context, t Ticket) (leave func(), err error) {
 	}
 	now := time.Since(g.epoch)
 	g.mu.Lock()
+	if t.Class == Device {
+		g.device = now
+	}
 	// Who waits cannot come in now: else it would have been let in when the
 	// last one left. So a ticket that can passes nobody.
 	if g.fits(t.Class, t.Key, t.Most) {

@@ -489,7 +489,12 @@ func TestMarks(t *testing.T) {
 
 func TestCounts(t *testing.T) {
 	var c admission.Counts[string]
-	if !c.Enter("a", 2) || !c.Enter("a", 2) || c.Enter("a", 2) || !c.Enter("b", 1) || c.Enter("none", 0) {
+	for i, want := range []bool{true, true, false} {
+		if c.Enter("a", 2) != want {
+			t.Errorf("entry %d of two: %v", i+1, !want)
+		}
+	}
+	if !c.Enter("b", 1) || c.Enter("none", 0) {
 		t.Error("counted wrong")
 	}
 	if c.Leave("a"); !c.Enter("a", 2) {
@@ -546,4 +551,25 @@ func TestStress(t *testing.T) {
 	if most.Load() > slots || served.Load() == 0 {
 		t.Errorf("%d inside at once, %d served, %d refused", most.Load(), served.Load(), refused.Load())
 	}
+}
+
+func TestQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := admission.New(admission.Config{Slots: 1, Queue: 1})
+		time.Sleep(time.Minute)
+		if q := g.Stats().Quiet; q != time.Minute {
+			t.Errorf("quiet for %v before the first device", q)
+		}
+		for _, class := range []admission.Class{admission.Device, admission.Job, admission.Answer} {
+			leave, err := g.Enter(t.Context(), admission.Ticket{Class: class})
+			if err != nil {
+				t.Fatal(err)
+			}
+			leave()
+			time.Sleep(time.Second)
+		}
+		if q := g.Stats().Quiet; q != 3*time.Second {
+			t.Errorf("quiet for %v, want 3s since the device: jobs and answers do not count", q)
+		}
+	})
 }
