@@ -39,6 +39,12 @@ type Config struct {
 
 	Clock func() time.Time // nil: time.Now
 	Log   *zap.Logger      // nil: nothing is logged
+
+	// Observe hears of each exchange with the cloud when it is over: which call,
+	// as Calls names them, how long it took, and the error, nil for an answer
+	// (also for one that refuses a device). nil: nobody counts. It must be quick
+	// and safe for concurrent use.
+	Observe func(call string, took time.Duration, err error)
 }
 
 // Credential proves to Entra ID that we are the registered application.

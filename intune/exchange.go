@@ -26,8 +26,9 @@ type exchange struct {
 // exchange sends a request with a bearer token and an activity ID of its own
 // and returns the body of a 2xx answer, and the activity ID. It logs what
 // support asks for.
-func (c *Client) exchange(req *http.Request, x exchange) ([]byte, string, error) {
-	activity := newGUID()
+func (c *Client) exchange(req *http.Request, x exchange) (body []byte, activity string, err error) {
+	defer c.observe(x.call, time.Now(), &err)
+	activity = newGUID()
 	req.Header.Set("Authorization", "Bearer "+x.token.value)
 	req.Header.Set("client-request-id", activity)
 	req.Header.Set("User-Agent", c.config.Provider)

@@ -63,7 +63,8 @@ func (c *Client) signIn(ctx context.Context, scope string) (azcore.AccessToken, 
 
 // signInWith makes one token request, with an assertion or else with the
 // client secret.
-func (c *Client) signInWith(ctx context.Context, scope string, assert func() (string, error)) (azcore.AccessToken, error) {
+func (c *Client) signInWith(ctx context.Context, scope string, assert func() (string, error)) (token azcore.AccessToken, err error) {
+	defer c.observe(callToken, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeouts.Token)
 	defer cancel()
 	s := &signIn{client: c, ctx: ctx}
@@ -71,7 +72,7 @@ func (c *Client) signInWith(ctx context.Context, scope string, assert func() (st
 	if err != nil {
 		return azcore.AccessToken{}, &ProtocolError{Call: callToken, Detail: clean(err.Error(), c.secrets()...)}
 	}
-	token, err := cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	token, err = cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 	if err != nil {
 		return azcore.AccessToken{}, s.failure(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -130,9 +131,11 @@ func (w *work) ask(ctx context.Context) error {
 	failpoint.Hit("enroll.4.submitted")
 	call, cancel := context.WithTimeout(ctx, w.cfg.SubmitWithin)
 	defer cancel()
+	began := time.Now()
 	issued, err := w.p.CA.Issue(call, ca.Request{
 		CSR: w.csr, Template: w.entry.Template, Validity: w.csr.Validity, MaxValidity: w.entry.MaxValidity,
 	})
+	w.p.observe(StageIssue, issueResult(err), began)
 	failpoint.Hit("enroll.4.issued")
 	return w.outcome(ctx, issued, err)
 }
@@ -293,7 +296,9 @@ func (w *work) issued(ctx context.Context, issued *ca.Issued) error {
 	if w.tooLate() {
 		return w.abandonIfLate(ctx)
 	}
+	began := time.Now()
 	e, err := w.cfg.Teller.Tell(ctx, w.entry.ID)
+	w.p.observe(StageTell, tellResult(e, err), began)
 	if err != nil {
 		return fmt.Errorf("telling the policy module: %w", err)
 	}

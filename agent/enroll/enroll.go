@@ -180,9 +180,11 @@ func (p *Endpoint) ask(ctx context.Context, req *scep.Request, in journal.Intent
 	case refusal != nil:
 		return *refusal, p.refuse(ctx, req, in, *refusal, false), nil
 	}
+	began := time.Now()
 	decision, err := p.Module.Verify(ctx, policymodule.Request{
 		Endpoint: p.Name, TransactionID: req.TransactionID, CSR: req.CSR, Template: in.Template, Renewal: renewal,
 	})
+	p.observe(StageAsk, askResult(decision, err), began)
 	switch {
 	case err != nil:
 		return decision, nil, fmt.Errorf("asking the policy module: %w", err)

@@ -45,6 +45,9 @@ type Config struct {
 	Log     *zap.Logger
 	Audit   *zap.Logger // one line a decision, append-only
 
+	// Observer hears how long neighbours take; nil: nobody counts.
+	Observer Observer
+
 	// SubmitWithin bounds one call to a CA; 0: 60 s.
 	SubmitWithin time.Duration
 	// AskWithin bounds the policy question; 0: 45 s.

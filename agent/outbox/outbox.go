@@ -45,6 +45,10 @@ type Config struct {
 	// Changed hears of entries that a delivery has moved.
 	Changed func(journal.Entry)
 
+	// Observe hears how each delivery ended; nil: nobody counts. It must be
+	// quick and safe for concurrent use.
+	Observe func(lane journal.Lane, e Ending)
+
 	// Concurrency bounds deliveries at once of one kind to one neighbour; 0: 16.
 	// Of success notifications a quarter is kept for fresh ones; of revocations
 	// only a quarter is made at once.
@@ -163,6 +167,7 @@ func (o *Outbox) deliver(ctx context.Context, d journal.Debt) (journal.Entry, er
 	defer cancel()
 	end := o.attempt(call, d)
 	o.learn(d, end)
+	o.observe(d, end.public())
 	// The neighbour has been called: recording that is not cut off.
 	e, err := o.record(context.WithoutCancel(ctx), d, end)
 	if err != nil {
@@ -256,6 +261,7 @@ func (o *Outbox) settled(d journal.Debt, e journal.Entry, outcome journal.DebtOu
 		o.Log.Warn("a failure notification was given up", zap.Int64("entry", e.ID), zap.Int("attempts", d.Attempts))
 	}
 	o.auditSettled(d, e, outcome)
+	o.observe(d, EndedGivenUp)
 	if o.Changed != nil {
 		o.Changed(e)
 	}
