@@ -33,11 +33,9 @@ const (
 type issuing struct {
 	*world
 	queue     *jobqueuetest.Queue
-	recipient string // SHA-256 of the recipient's certificate
-	dir       string // of the queue's keys and of the recipient
-
-	mu    sync.Mutex
-	tasks map[string]task // by the queue's context
+	recipient string          // SHA-256 of the recipient's certificate
+	dir       string          // of the queue's keys and of the recipient
+	tasks     map[string]task // by the queue's context
 }
 
 // task is a job as the queue has it and how it must end.

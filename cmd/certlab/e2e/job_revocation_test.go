@@ -35,14 +35,19 @@ type wish struct {
 	code   int
 }
 
+// withCA skips a test that the world of two connectors has no place for.
+func withCA(t *testing.T) {
+	t.Helper()
+	if splitAsked() {
+		t.Skip("a connector with the credential and without a CA has nothing to revoke: its journal has no certificates")
+	}
+}
+
 // newRevoking makes such a world. The interval is one that only a custom cloud
 // may have; the simulated cloud has no cool-down, and offers a request again
 // at each question until it is answered.
 func newRevoking(t *testing.T) *revoking {
 	t.Helper()
-	if splitAsked() {
-		t.Skip("a connector with the credential and without a CA has nothing to revoke: its journal has no certificates")
-	}
 	w := newWorldOf(t, false)
 	w.edit(func(text string) string {
 		for old, with := range map[string]string{
@@ -295,6 +300,7 @@ var deathsOfRevocations = []struct {
 // again, and reconciles: every request has one end, which the cloud knows, and
 // no certificate is revoked twice or without need.
 func TestRevocationDeathAtEachStep(t *testing.T) {
+	withCA(t)
 	for _, d := range deathsOfRevocations {
 		t.Run(d.at, func(t *testing.T) {
 			r := newRevoking(t)
@@ -342,6 +348,7 @@ func TestRevocationDeathAtEachStep(t *testing.T) {
 // enrol and the cloud wants certificates revoked, at moments that a printed
 // seed repeats (E2E_SEED), and reconciles afterwards.
 func TestRandomKillsOfRevocations(t *testing.T) {
+	withCA(t)
 	r := newRevoking(t)
 	r.start()
 	_, _, other := r.holder(staticPath)

@@ -166,7 +166,10 @@ func (l *ledger) await(within time.Duration, sources func() told, holds func() b
 		if done && len(left) == 0 {
 			return jobs
 		}
-		if l.t.Failed() || time.Now().After(deadline) {
+		if l.t.Failed() { // waiting does not make it better
+			l.t.FailNow()
+		}
+		if time.Now().After(deadline) {
 			slices.Sort(left)
 			l.t.Fatalf("not within %v: all jobs are over (the other side is satisfied: %t), %d are not:\n%s",
 				within, done, len(left), strings.Join(left[:min(len(left), 20)], "\n"))
