@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -206,4 +207,28 @@ func FuzzIssueContent(f *testing.F) {
 			t.Errorf("%+v", end)
 		}
 	})
+}
+
+// tooLarge is a queue behind a proxy that passes on one result at a time.
+type tooLarge struct{ jobs.Queue }
+
+func (tooLarge) Upload(_ context.Context, results []jobqueue.Result) error {
+	return &jobqueue.StatusError{Status: http.StatusRequestEntityTooLarge}
+}
+
+// TestResultsThatAreTooLargeTogether are tried one by one; one that is too
+// large for a proxy alone is not given up, and so costs no certificate.
+func TestResultsThatAreTooLargeTogether(t *testing.T) {
+	revoke := func(context.Context, jobs.Undelivered) error { t.Error("revoked"); return nil }
+	q, err := jobs.NewQueue(jobs.QueueConfig{Name: "q", Queue: tooLarge{}, Revoke: revoke, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := journal.Job{Result: &journal.JobResult{Succeeded: true, Payload: []byte(`{"sealed":"AAAA"}`)}}
+	if err := q.Report(t.Context(), []journal.Job{job, job}); !errors.Is(err, jobs.ErrRefused) {
+		t.Errorf("two: %v", err)
+	}
+	if err := q.Report(t.Context(), []journal.Job{job}); err == nil || errors.Is(err, jobs.ErrRefused) {
+		t.Errorf("one: %v", err)
+	}
 }

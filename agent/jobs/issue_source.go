@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -97,6 +98,10 @@ func (q *queue) Report(ctx context.Context, jobs []journal.Job) error {
 	err := q.Queue.Upload(ctx, results)
 	if err == nil {
 		return nil
+	}
+	// A proxy may bound what it passes on: one by one they may fit.
+	if status, ok := errors.AsType[*jobqueue.StatusError](err); ok && status.Status == http.StatusRequestEntityTooLarge && len(jobs) > 1 {
+		return fmt.Errorf("%w together: %w", ErrRefused, err)
 	}
 	err = queueError(err)
 	if !errors.Is(err, ErrRefused) || len(jobs) != 1 || !results[0].Succeeded {
