@@ -42,9 +42,10 @@ type generation struct {
 }
 
 const (
-	nextFolder = "next"
-	chainFile  = "chain.pem"
-	madeFile   = "made"
+	nextFolder    = "next"
+	droppedFolder = "dropped"
+	chainFile     = "chain.pem"
+	madeFile      = "made"
 )
 
 func (l lineage) path(parts ...string) string {
@@ -63,7 +64,7 @@ func (l lineage) load() (list []generation, last int, err error) {
 	} else if err != nil {
 		return nil, 0, fmt.Errorf("reading our own certificates: %w", err)
 	}
-	var errs []error
+	errs := []error{l.clear()}
 	for _, name := range names {
 		n, err := strconv.Atoi(name.Name())
 		if err != nil || n <= 0 || !name.IsDir() {
@@ -202,12 +203,29 @@ func (l lineage) number(g generation, folder string) (generation, error) {
 	return g, nil
 }
 
-// drop removes a generation that is of no use any more, with its keys.
+// drop removes a generation that is of no use any more, with its keys: out of
+// the way by one rename first, so that half of it is never met.
 func (l lineage) drop(g generation) error {
 	if g.number == 0 {
 		return nil
 	}
-	if err := os.RemoveAll(g.source); err != nil {
+	if err := l.clear(); err != nil {
+		return err
+	}
+	if err := durable.Rename(g.source, l.path(droppedFolder)); err != nil {
+		return fmt.Errorf("removing certificates of no more use: %w", err)
+	}
+	return l.clear()
+}
+
+// clear finishes a removal that was cut off: nobody takes what is left of a
+// generation for a damaged one.
+func (l lineage) clear() error {
+	path := l.path(droppedFolder)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("removing certificates of no more use: %w", err)
 	}
 	return durable.SyncFolder(l.folder)

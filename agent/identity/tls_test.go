@@ -147,3 +147,38 @@ func TestTLSHandshake(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestARemovalThatWasCutOffIsFinished: a power failure while an old generation
+// is removed leaves neither keys nor half a generation behind.
+func TestARemovalThatWasCutOffIsFinished(t *testing.T) {
+	w := newWorld(t)
+	own := w.openTLS(w.tlsConfig())
+	left := w.path("identity/tls-devices/dropped")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.write(filepath.Join(left, "tls.key.pem"), []byte("a key"))
+	for range 3 {
+		if err := own.Renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := os.ReadDir(w.path("identity/tls-devices"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if got := strings.Join(names, " "); got != "0003 0004" {
+		t.Errorf("the folder holds %s, want the newest two generations", got)
+	}
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.openTLS(w.tlsConfig())
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("still there after a start: %v", err)
+	}
+}
