@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -55,8 +57,8 @@ Exit code 1 when a person must upload it instead.`,
 	return c
 }
 
-// store opens the certificates of a tenant.
-func (p *program) store(tenant string) (s *entra.Store, clientID string, err error) {
+// store opens the certificates of a tenant, to look at them or to change them.
+func (p *program) store(tenant string, change bool) (s *entra.Store, clientID string, err error) {
 	cfg, err := agent.LoadConfig(p.config)
 	if err != nil {
 		return nil, "", err
@@ -68,19 +70,37 @@ func (p *program) store(tenant string) (s *entra.Store, clientID string, err err
 		tenant = cfg.Tenants[0].Name
 	}
 	for _, t := range cfg.Tenants {
-		if t.Name == tenant {
-			clientID = t.ClientID
+		if t.Name != tenant {
+			continue
+		}
+		clientID = t.ClientID
+		if m := t.Credential.Managed; m != nil {
+			if err := ownFolder(m.Folder, change); err != nil {
+				return nil, "", err
+			}
 		}
 	}
 	s, err = agent.OpenEntra(cfg, tenant, zap.NewNop())
 	return s, clientID, err
 }
 
-func (p *program) entraCreate(ctx context.Context, tenant string) error {
-	s, clientID, err := p.store(tenant)
-	if err == nil {
-		err = secret.CheckOwner(filepath.Dir(s.Dir))
+// ownFolder refuses to make files that the service could not read: where the
+// folder, or what it would be made in, belongs to another account. One that is
+// there may be looked at.
+func ownFolder(folder string, change bool) error {
+	for path := folder; ; path = filepath.Dir(path) {
+		_, err := os.Stat(path)
+		switch {
+		case err == nil && path == folder && !change:
+			return nil
+		case err == nil, !errors.Is(err, fs.ErrNotExist), path == filepath.Dir(path):
+			return secret.CheckOwner(path)
+		}
 	}
+}
+
+func (p *program) entraCreate(ctx context.Context, tenant string) error {
+	s, clientID, err := p.store(tenant, true)
 	if err != nil {
 		return err
 	}
@@ -103,7 +123,7 @@ func (p *program) showUpload(u entra.Upload, clientID string) error {
 }
 
 func (p *program) entraShow(tenant string) error {
-	s, _, err := p.store(tenant)
+	s, _, err := p.store(tenant, false)
 	if err != nil {
 		return err
 	}
@@ -133,7 +153,7 @@ func (p *program) entraShow(tenant string) error {
 }
 
 func (p *program) entraRotate(ctx context.Context, tenant string, within time.Duration) error {
-	s, clientID, err := p.store(tenant)
+	s, clientID, err := p.store(tenant, true)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (p *program) fail(err error) {
 			Mistakes []mistake `json:"mistakes,omitempty"`
 		}{err.Error(), mistakesIn(err)}
 		if b, err := json.Marshal(v); err == nil {
-			_, _ = fmt.Fprintf(p.err, "%s\n", b) // nobody is left to tell
+			_, _ = fmt.Fprintf(p.err, "%s\n", plain(b)) // nobody is left to tell
 		}
 		return
 	}
