@@ -205,7 +205,7 @@ func (p *poller) pollNotRecorded(err error, now time.Time) {
 // fetchFailed decides when to ask again. Only a question that surely did not
 // get there may be repeated within the cool-down.
 func (p *poller) fetchFailed(err error) {
-	next := max(p.cool, retryAfter(err))
+	var next time.Duration
 	switch {
 	case errors.Is(err, ErrNotReached):
 		p.missed++

@@ -39,7 +39,7 @@ var (
 	ErrForbidden = errors.New("the application may not change its own keys")
 	// ErrUnknownCertificate says that Entra ID does not know a certificate, or
 	// not yet. An implementation of Graph wraps it for AADSTS700027.
-	ErrUnknownCertificate = errors.New("Entra ID does not know the certificate")
+	ErrUnknownCertificate = errors.New("the certificate is not known to Entra ID")
 	// ErrByHand says that a person must do something in the Entra admin center.
 	ErrByHand = errors.New("to be done by hand in the Entra admin center")
 )
@@ -194,7 +194,7 @@ func (c *Config) complete() error {
 		c.Audit = zap.NewNop()
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("Entra certificate of tenant %q: %w", c.Tenant, err)
+		return fmt.Errorf("the Entra certificate of tenant %q: %w", c.Tenant, err)
 	}
 	return nil
 }
