@@ -167,6 +167,26 @@ func TestBacklogKeepsItsPace(t *testing.T) {
 	})
 }
 
+// TestBacklogGoesFasterWhileNobodyComes: there is nobody to be slowed down.
+func TestBacklogGoesFasterWhileNobodyComes(t *testing.T) {
+	var idle atomic.Bool
+	configure := func(c *outbox.Config) { c.BacklogPerSecond, c.Idle = 20, idle.Load }
+	inOutage(t, 4000, time.Hour, configure, func(t *testing.T, w *world) {
+		delivered := func() int {
+			_, told, revoked := w.n.counts()
+			return told + revoked
+		}
+		w.n.set(func(n *neighbour) { n.takes = 10 * time.Millisecond })
+		w.later(10 * time.Second)
+		busy := delivered()
+		idle.Store(true)
+		w.later(10 * time.Second)
+		if quiet := delivered() - busy; busy > 250 || quiet < 1500 || quiet > 2050 {
+			t.Errorf("%d in 10 s while devices come, %d in 10 s while none does; want about 200 and 2000", busy, quiet)
+		}
+	})
+}
+
 // mortal is a journal whose process is killed: nothing is recorded any more.
 type mortal struct {
 	journal.Debts

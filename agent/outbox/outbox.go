@@ -56,6 +56,9 @@ type Config struct {
 	// BacklogPerSecond bounds deliveries of what is not fresh, to all neighbours
 	// together; 0: 100, which costs less than a tenth of one core.
 	BacklogPerSecond float64
+	// Idle reports that no device has come lately: then the backlog goes ten
+	// times as fast. nil: never.
+	Idle func() bool
 	// FreshFor is how long a success notification is fresh; 0: 1 min.
 	FreshFor time.Duration
 	// CallWithin bounds one delivery; 0: 60 s.

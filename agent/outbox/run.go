@@ -17,6 +17,8 @@ const (
 	lookGap   = 10 * time.Millisecond // at the least, however much is owed anew
 	lease     = 3 * time.Minute       // longer than a delivery takes
 
+	idleFactor = 10 // how much faster a backlog goes while no device is there to be slowed down
+
 	giveUpEvery = 200 * time.Millisecond
 	giveUpBatch = 50 // in one transaction: so long an enrolment may wait for it
 )
@@ -71,7 +73,11 @@ func (r *run) look(ctx context.Context) (next time.Duration) {
 // backlog begins what the pace allows, the lanes in turn. It reports whether
 // some lane may have more for a neighbour that takes it.
 func (r *run) backlog(ctx context.Context, lanes []journal.Lane, now time.Time) bool {
-	r.tokens = min(r.tokens+now.Sub(r.filled).Seconds()*r.BacklogPerSecond, max(1, r.BacklogPerSecond*paceEvery.Seconds()*2))
+	rate := r.BacklogPerSecond
+	if r.Idle != nil && r.Idle() {
+		rate *= idleFactor
+	}
+	r.tokens = min(r.tokens+now.Sub(r.filled).Seconds()*rate, max(1, rate*paceEvery.Seconds()*2))
 	r.filled = now
 	lanes = slices.DeleteFunc(lanes, func(l journal.Lane) bool { return r.neighbour(l).paused(now) })
 	if len(lanes) == 0 {
