@@ -73,6 +73,11 @@ type Agent struct {
 	distribution *embedded.Distribution
 	responder    *embedded.Responder
 	status       *status.Status
+	modules      map[string]policymodule.Module // by endpoint
+	meter        *meter
+	bridges      map[string]ca.Authority // the CAs, with their calls counted
+	owed         counted[[]journal.DebtStat]
+	sources      counted[[]journal.Source]
 	more         []task // what runs beside listeners and workers, by configuration
 }
 
@@ -93,7 +98,8 @@ func New(cfg Config, o Options) (*Agent, error) {
 		o.Version = "unknown"
 	}
 	a := &Agent{
-		cfg: cfg, options: o, log: o.Logger, audit: o.Logger.Named("audit"), began: o.Clock(),
+		meter: newMeter(cfg, o.Version, o.Clock),
+		cfg:   cfg, options: o, log: o.Logger, audit: o.Logger.Named("audit"), began: o.Clock(),
 		cas: make(map[string]authority), chains: make(map[string]*identity.Chain), tenants: make(map[string]*intune.Client),
 		challengers: make(map[string]policymodule.Challenger),
 		down:        teardown{log: o.Logger},
@@ -124,11 +130,12 @@ func (a *Agent) build() error {
 		a.log.Warn("the journal was restored from a backup; challenges that were made before are refused", zap.Time("restored_at", at))
 	}
 	bridges := make(map[string]ca.Authority)
+	a.bridges = bridges
 	for _, c := range inOrder(a.cfg.CAs) {
 		if a.cas[c.Name], err = a.buildCA(c, sealer); err != nil {
 			return err
 		}
-		bridges[c.Name] = a.cas[c.Name].Authority
+		bridges[c.Name] = a.meter.measured(c.Name, a.cas[c.Name].Authority)
 	}
 	if err := a.buildRevocationStatus(sealer); err != nil {
 		return err
@@ -158,13 +165,14 @@ func (a *Agent) build() error {
 		return err
 	}
 
+	a.modules = modules
 	a.outbox = outbox.New(outbox.Config{
 		Journal: a.journal, Sealer: sealer, Clock: a.options.Clock, Log: a.log.Named("outbox"), Audit: a.audit,
-		Modules: modules, CAs: bridges, Changed: func(e journal.Entry) { a.registration.Published(e) },
+		Modules: modules, CAs: bridges, Changed: func(e journal.Entry) { a.registration.Published(e) }, Observe: a.meter.delivered,
 	})
 	a.registration = enroll.New(enroll.Config{
 		Journal: a.journal, Teller: a.outbox, Sealer: sealer, Clock: a.options.Clock, Log: a.log.Named("enroll"), Audit: a.audit,
-		RestoredAt: a.journal.RestoredAt(), Quarantine: a.cfg.Journal.RestoreQuarantine,
+		RestoredAt: a.journal.RestoredAt(), Quarantine: a.cfg.Journal.RestoreQuarantine, Observer: a.meter,
 	})
 	if err := a.eachReporter(func(f FrontEnd, tenant string) error {
 		return a.registration.AddFrontEnd(f.Name, tenant, f.CA, points[tenant])
@@ -182,7 +190,7 @@ func (a *Agent) build() error {
 		}
 		endpoints = append(endpoints, built)
 	}
-	if a.handler, err = scephttp.New(endpoints, a.scepLimits(), a.log.Named("scep"), nil); err != nil {
+	if a.handler, err = scephttp.New(endpoints, a.scepLimits(), a.log.Named("scep"), a.meter); err != nil {
 		return err
 	}
 	if err := a.buildJobs(); err != nil {
@@ -191,8 +199,7 @@ func (a *Agent) build() error {
 	if err := a.buildReconciler(bridges); err != nil {
 		return err
 	}
-	a.status = status.New(status.Check{Name: "journal", Check: a.journal.Err}, status.Check{Name: "certificates", Check: a.expired},
-		status.Check{Name: "jobs", Check: a.jobProblems})
+	a.buildStatus()
 	return nil
 }
 

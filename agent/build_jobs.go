@@ -87,7 +87,7 @@ func (a *Agent) revocations() (jobs.Handler, []jobs.Polled, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		cfg.CAs = append(cfg.CAs, jobs.RevocationCA{Name: name, Authority: a.cas[name].Authority})
+		cfg.CAs = append(cfg.CAs, jobs.RevocationCA{Name: name, Authority: a.bridges[name]})
 	}
 	return jobs.NewRevoker(cfg), sources, nil
 }
@@ -130,7 +130,7 @@ func (a *Agent) issuanceSource(s JobSource) (*jobs.Issuer, jobs.Source, error) {
 		return nil, nil, err
 	}
 	enroller, err := a.registration.Add(enroll.EndpointConfig{
-		Name: source.Name(), Tenant: source.Name(), Module: policy, ModuleKind: "job", CA: a.cas[s.CA].Authority, CAName: s.CA,
+		Name: source.Name(), Tenant: source.Name(), Module: policy, ModuleKind: "job", CA: a.bridges[s.CA], CAName: s.CA,
 		Templates: enroll.Templates{Signature: s.Template, Encryption: s.Template, General: s.Template},
 		Rules: enroll.Rules{
 			MinRSABits: 2048, MaxRSABits: 4096, MaxValidity: s.Allow.MaxValidity, Names: policy.Names(), ExtKeyUsages: policy.ExtKeyUsages(),

@@ -184,7 +184,9 @@ func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.T
 	if err != nil {
 		return nil, err
 	}
-	client, err := intune.New(cfg)
+	observed := cfg // what tries a certificate that Entra ID may not know yet is not observed
+	observed.Observe = a.meter.observeCloud(t.Name)
+	client, err := intune.New(observed)
 	if err != nil {
 		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
 	}

@@ -26,7 +26,7 @@ func (a *Agent) buildEndpoint(ctx context.Context, e Endpoint, module policymodu
 		return scephttp.Endpoint{}, fmt.Errorf("endpoint %q: %w", e.Name, err)
 	}
 	enroller, err := a.registration.Add(enroll.EndpointConfig{
-		Name: e.Name, Tenant: e.tenant(), Module: module, ModuleKind: e.Policy.kind(), CA: issuer.Authority, CAName: e.CA,
+		Name: e.Name, Tenant: e.tenant(), Module: module, ModuleKind: e.Policy.kind(), CA: a.bridges[e.CA], CAName: e.CA,
 		Templates: e.Templates.purposes(), Rules: rules,
 		AnswerWithin: e.AnswerWithin, WithholdFor: e.WithholdFor, ReplayWindow: e.ReplayWindow, ParkedFor: e.PendingFor,
 		SameStore: issuer.sameStore,

@@ -114,7 +114,7 @@ func (a *Agent) faces(l Listener, clients *x509.CertPool) (http.Handler, error) 
 	}), nil
 }
 
-func isHealth(path string) bool { return path == "/livez" || path == "/readyz" }
+func isHealth(path string) bool { return path == "/livez" || path == "/readyz" || path == "/metrics" }
 
 // challengeFaces are where principals have challenges made: a page for each
 // endpoint with one-time passwords, and the interface for programs.

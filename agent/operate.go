@@ -79,7 +79,7 @@ func (a *Agent) decide(ctx context.Context, id string, do func(ca.Approver, stri
 	case e.State != journal.Parked:
 		return fmt.Errorf("request %s is %s, not parked: %w", id, e.State, ca.ErrForbidden)
 	}
-	approver, ok := ca.Ability[ca.Approver](a.cas[e.CA].Authority)
+	approver, ok := ca.Ability[ca.Approver](a.bridges[e.CA])
 	if !ok {
 		return fmt.Errorf("CA %q decides by itself; use its own console: %w", e.CA, ca.ErrForbidden)
 	}
@@ -101,7 +101,7 @@ func (a *Agent) Revoke(ctx context.Context, caName, serial string, reason ca.Rea
 		slices.Sort(names)
 		return fmt.Errorf("no CA %q is configured, only %s: %w", caName, strings.Join(names, ", "), ca.ErrNotFound)
 	}
-	revoker, ok := ca.Ability[ca.Revoker](issuer.Authority)
+	revoker, ok := ca.Ability[ca.Revoker](a.bridges[caName])
 	if !ok {
 		return fmt.Errorf("CA %q cannot revoke from here: %w", caName, ca.ErrForbidden)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certconnector/certconnector/agent/status"
 )
@@ -19,7 +20,7 @@ func get(t *testing.T, s *status.Status, path string) (int, string) {
 
 func TestReadyMeansStartedAndAble(t *testing.T) {
 	var broken error
-	s := status.New(status.Check{Name: "journal", Check: func() error { return broken }})
+	s := status.New(status.Config{Checks: []status.Check{{Name: "journal", Check: func() error { return broken }}}})
 	if code, body := get(t, s, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "starting") {
 		t.Errorf("before the start: %d %q", code, body)
 	}
@@ -33,5 +34,40 @@ func TestReadyMeansStartedAndAble(t *testing.T) {
 	}
 	if code, _ := get(t, s, "/livez"); code != http.StatusOK {
 		t.Errorf("/livez: %d, though the process runs", code)
+	}
+}
+
+// What neighbours cannot do is told, a line each, and takes nobody out.
+func TestVerboseTellsWhatCanBeDone(t *testing.T) {
+	var broken error
+	s := status.New(status.Config{
+		Checks: []status.Check{{Name: "journal", Check: func() error { return broken }}},
+		Neighbours: []status.Check{
+			{Name: "validate", Check: func() error { return errors.Join(errors.New("tenant a: \x1b[31mdown"), errors.New("tenant b: down")) }},
+			{Name: "issue", Check: func() error { return nil }},
+		},
+		Last: func() []status.Last {
+			return []status.Last{{Name: "tenant a token", At: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, {Name: "CA lab issue"}}
+		},
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("numbers")) }),
+	})
+	if code, body := get(t, s, "/readyz?verbose"); code != http.StatusServiceUnavailable || !strings.HasPrefix(body, "ready: no, the service is starting\n") {
+		t.Errorf("before the start: %d %q", code, body)
+	}
+	s.Started()
+	want := "ready: ok\nvalidate: tenant a:  [31mdown; tenant b: down\nissue: ok\njournal: ok\n" +
+		"last tenant a token: 2026-03-01T12:00:00Z\nlast CA lab issue: not since the start\n"
+	if code, body := get(t, s, "/readyz?verbose"); code != http.StatusOK || body != want {
+		t.Errorf("got %d\n%s\nwant\n%s", code, body, want)
+	}
+	if code, body := get(t, s, "/readyz"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("without verbose: %d %q", code, body)
+	}
+	broken = errors.New(strings.Repeat("disk is full ", 1000))
+	if code, body := get(t, s, "/readyz?verbose"); code != http.StatusServiceUnavailable || !strings.HasPrefix(body, "ready: no\n") || len(body) > 2000 {
+		t.Errorf("with a broken journal: %d, %d octets", code, len(body))
+	}
+	if code, body := get(t, s, "/metrics"); code != http.StatusOK || body != "numbers" {
+		t.Errorf("/metrics: %d %q", code, body)
 	}
 }
