@@ -84,7 +84,7 @@ func (w *work) step(ctx context.Context) error {
 	case journal.Parked:
 		return w.collect(ctx)
 	case journal.Issued, journal.Withheld:
-		return w.abandonIfLate(ctx)
+		return w.untilTold(ctx)
 	}
 	return nil
 }
@@ -294,7 +294,7 @@ func (w *work) issued(ctx context.Context, issued *ca.Issued) error {
 		return nil
 	}
 	if w.tooLate() {
-		return w.abandonIfLate(ctx)
+		return w.untilTold(ctx)
 	}
 	began := time.Now()
 	e, err := w.cfg.Teller.Tell(ctx, w.entry.ID)
@@ -366,19 +366,23 @@ func (w *work) finish(ctx context.Context, step journal.Step) error {
 	return nil
 }
 
-// abandonIfLate ends the withholding of a certificate that no device waits
-// for any more: it is revoked, and the module is told nothing more.
-func (w *work) abandonIfLate(ctx context.Context) error {
+// underWay is when an entry is looked at again whose notification is under way
+// at its end.
+const underWay = 5 * time.Second
+
+// untilTold is for a certificate whose notification is owed. When no device
+// waits for it any more the outbox gives it up, and it is revoked: there it is
+// known that no notification is under way. One that is may still be taken, and
+// must not have told of a certificate that was revoked meanwhile.
+func (w *work) untilTold(ctx context.Context) error {
 	if !w.tooLate() {
 		return w.resumeTelling(ctx)
 	}
-	return w.finish(ctx, journal.Step{
-		To: journal.Abandoned, Owe: []journal.DebtKind{journal.OweRevocation},
-		Failure: &journal.Failure{
-			Rule: string(RuleWithheld), FailInfo: int(badRequest), HResult: ca.HResultFail,
-			Text: "the notification was not accepted within withhold_for",
-		},
-	})
+	if err := w.advance(ctx, journal.Step{To: journal.Withheld, NextAt: w.now().Add(underWay)}); err != nil {
+		return err
+	}
+	w.cfg.Teller.Wake()
+	return nil
 }
 
 // resumeTelling is for an entry that is due early, as after a restart: whoever

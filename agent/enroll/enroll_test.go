@@ -194,6 +194,38 @@ func TestWithheldTooLongIsAbandonedAndRevoked(t *testing.T) {
 	})
 }
 
+// A notification that is under way when the certificate has been withheld for
+// too long may still be taken: until that is known nothing is revoked.
+func TestNotificationUnderWayDecidesAtTheEnd(t *testing.T) {
+	for _, taken := range []bool{true, false} {
+		t.Run(fmt.Sprintf("taken=%t", taken), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.cloud.set(func(c *cloud) { c.deaf = true })
+				d := newDevice(0, "good")
+				w.want(w.ask(d), scep.Pending)
+				w.later(48*time.Minute + 15*time.Second)
+				w.cloud.set(func(c *cloud) { c.deaf, c.slow = !taken, 150*time.Second }) // it is asked once a minute
+				w.later(105 * time.Second)                                               // 50 minutes are over
+				if e := w.entries(1)[0]; e.State != journal.Withheld {
+					t.Fatalf("with a notification under way the entry is %v, want withheld", e.State)
+				}
+				w.later(5 * time.Minute)
+				if !taken {
+					w.told(0, 0)
+					w.wantRevoked()
+					w.wantFailure(w.ask(d), scep.BadRequest)
+					return
+				}
+				w.told(1, 0)
+				w.want(w.ask(d), scep.Success)
+				if len(w.core.revoked) != 0 {
+					t.Error("a certificate that the cloud was told of is revoked")
+				}
+			})
+		})
+	}
+}
+
 // wantRevoked wants every certificate at the CA revoked, and at least one there.
 func (w *world) wantRevoked() {
 	w.t.Helper()

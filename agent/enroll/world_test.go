@@ -320,9 +320,10 @@ type cloud struct {
 	sealer *secret.Sealer
 
 	mu      sync.Mutex
-	down    bool // cannot be asked
-	deaf    bool // answers 500 to notifications
-	against bool // refuses notifications for good
+	down    bool          // cannot be asked
+	deaf    bool          // answers 500 to notifications
+	slow    time.Duration // before it takes a notification
+	against bool          // refuses notifications for good
 	maxLife time.Duration
 	// indifferent: it vouches, but remembers no challenge and wants no news
 	indifferent bool
@@ -371,6 +372,10 @@ func (c *cloud) Verify(_ context.Context, req policymodule.Request) (policymodul
 }
 
 func (c *cloud) Notify(_ context.Context, o policymodule.Outcome) error {
+	c.mu.Lock()
+	slow := c.slow
+	c.mu.Unlock()
+	time.Sleep(slow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
