@@ -91,20 +91,6 @@ func testJobs(t *testing.T, open func(*testing.T) *fixture) {
 		wantContexts(t, "claim of another kind", list, "5")
 		same(t, "claimed job", list[0], must(f.Journal.Job(t.Context(), list[0].ID))(t))
 	})
-	t.Run("sources by turns", func(t *testing.T) {
-		f := open(t)
-		f.accept(f.lead("contoso", "a"), "1", "2", "3", "4", "5", "6")
-		f.accept(f.lead("branch", "a"), "7", "8", "9")
-		one := func() []journal.Job {
-			return must(f.Journal.ClaimJobs(t.Context(), journal.RevokeJob, f.clock(), lease, 1))(t)
-		}
-		wantContexts(t, "first claim", one(), "1")
-		wantContexts(t, "second claim", one(), "7")
-		wantContexts(t, "third claim", one(), "2")
-		list := must(f.Journal.ClaimJobs(t.Context(), journal.RevokeJob, f.clock(), lease, 3))(t)
-		wantContexts(t, "claim of three", list, "3", "8", "9")
-		wantContexts(t, "the rest", f.claimJobs(3), "4", "5", "6")
-	})
 	t.Run("a claim holds until its lease ends", func(t *testing.T) {
 		f := open(t)
 		f.accept(f.lead("contoso", "a"), "one")

@@ -29,6 +29,20 @@ func (f *fixture) wantSources(want ...journal.Source) {
 
 func testSources(t *testing.T, open func(*testing.T) *fixture) {
 	t.Run("there is none before the first", func(t *testing.T) { open(t).wantSources() })
+	t.Run("sources by turns", func(t *testing.T) {
+		f := open(t)
+		f.accept(f.lead("contoso", "a"), "1", "2", "3", "4", "5", "6")
+		f.accept(f.lead("branch", "a"), "7", "8", "9")
+		one := func() []journal.Job {
+			return must(f.Journal.ClaimJobs(t.Context(), journal.RevokeJob, f.clock(), lease, 1))(t)
+		}
+		wantContexts(t, "first claim", one(), "1")
+		wantContexts(t, "second claim", one(), "7")
+		wantContexts(t, "third claim", one(), "2")
+		list := must(f.Journal.ClaimJobs(t.Context(), journal.RevokeJob, f.clock(), lease, 3))(t)
+		wantContexts(t, "claim of three", list, "3", "8", "9")
+		wantContexts(t, "the rest", f.claimJobs(3), "4", "5", "6")
+	})
 	t.Run("how they stand, by name", func(t *testing.T) {
 		f := open(t)
 		l := f.lead("contoso", "a")
