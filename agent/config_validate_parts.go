@@ -12,7 +12,11 @@ import (
 func (c *Config) validateTenants(m *mistakes) {
 	uniqueNames(m, "tenants", c.Tenants, func(t Tenant) string { return t.Name })
 	for i, t := range c.Tenants {
-		t.validate(fmt.Sprintf("tenants[%d]", i), m)
+		at := fmt.Sprintf("tenants[%d]", i)
+		t.validate(at, m)
+		if t.Revocation != nil && len(c.CAs) == 0 {
+			m.Add(at+".revocation", "has nothing to revoke at: there is no CA in cas; it belongs into the connector that has CA and journal")
+		}
 	}
 }
 
