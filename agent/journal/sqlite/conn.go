@@ -23,6 +23,8 @@ type conn struct {
 
 	ledger bool // challenges may be recorded, which a new entry may spend
 	grants bool // challenges may be granted to front ends, which a new entry must not spend
+
+	copying uintptr // the backup of this file that is under way; 0: none
 }
 
 // arenaSize holds the largest usual row; a longer value is copied by SQLite.
@@ -81,6 +83,7 @@ func (c *conn) open(path, vfs string) error {
 
 // close finalizes what was prepared and closes the file.
 func (c *conn) close() error {
+	c.endCopy()
 	for i, s := range c.stmts {
 		if s != nil {
 			sqlite3.Xsqlite3_finalize(c.tls, s.handle)

@@ -61,6 +61,8 @@ type Journal struct {
 	restoredAt time.Time
 	witness    *witness  // nil: none is kept
 	last       *progress // what the writer left on disk; nil when that is in doubt
+
+	backups backups
 }
 
 var (
@@ -176,6 +178,7 @@ func Open(path string, o Options) (*Journal, error) {
 		o.Clock = time.Now
 	}
 	j := &Journal{path: path, clock: o.Clock, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}), turns: map[turn]int64{}}
+	j.backups.owner = o.Owner
 	c, err := openConn(path, o.fileLayer)
 	if err == nil {
 		err = prepareJournal(c, path, o)

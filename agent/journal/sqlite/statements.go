@@ -87,6 +87,9 @@ const entryColumns = `e.id, e.state, e.token, e.next_at, e.created_at, e.updated
 // debtColumns are read by scanDebt, before entryColumns.
 const debtColumns = `d.id, d.kind, d.attempts, d.since, d.token, d.why`
 
+// restoreFloor is the last restore in milliseconds since 1970, 0 without one.
+const restoreFloor = `SELECT coalesce(max(at), 0) / 1000000 FROM openings WHERE restored = 1`
+
 const certificateColumns = `serial, der, csr_digest, issued_at, not_after, revoked_at, reason`
 
 var statements = with([lastStatement]string{
@@ -151,8 +154,10 @@ var statements = with([lastStatement]string{
 	revokeCertificate: `UPDATE certificates SET revoked_at = ?, reason = ? WHERE serial_key = ? AND ca = ? AND serial = ?`,
 	revokedCertificates: `SELECT ` + certificateColumns + ` FROM certificates
 		WHERE revoked_at IS NOT NULL AND ca = ? AND not_after >= ? ORDER BY not_after`,
-	nextCRLNumber: `INSERT INTO crl_numbers (ca, number) VALUES (?, 1)
-		ON CONFLICT (ca) DO UPDATE SET number = number + 1 RETURNING number`,
+	// A restored copy has forgotten the numbers since, and they must not go
+	// backwards: it counts on from the millisecond of the restore.
+	nextCRLNumber: `INSERT INTO crl_numbers (ca, number) VALUES (?, 1 + (` + restoreFloor + `))
+		ON CONFLICT (ca) DO UPDATE SET number = 1 + max(number, (` + restoreFloor + `)) RETURNING number`,
 	insertParked: `INSERT INTO parked (ca, csr, csr_digest, template, validity, max_validity, state, why, serial, at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) RETURNING id`,
 	parkedByID: `SELECT id, csr, csr_digest, template, validity, max_validity, state, why, serial, at FROM parked

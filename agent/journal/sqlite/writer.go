@@ -16,6 +16,7 @@ const (
 	durable mode = iota // on disk before the answer
 	lazy                // on disk with the next durable one
 	own                 // lazy, and the answer shows nothing but what the caller wrote
+	between             // outside of any transaction, also when the journal is dead
 )
 
 // op is one operation on its way through the writer. Its run checks before it
@@ -120,6 +121,12 @@ func (w *writer) drain(o *op, n int) int {
 // that is not on disk is answered after the commit, even if it only read: what
 // it read must not leave before it is true.
 func (w *writer) run(o *op) {
+	if o.mode == between {
+		w.commit()
+		_, err := o.run(w.c)
+		o.answer <- err
+		return
+	}
 	if w.dead != nil {
 		o.answer <- w.dead
 		return
