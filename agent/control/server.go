@@ -78,6 +78,8 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/certificates", s.certificates)
 	mux.HandleFunc("POST /v1/reconcile", s.reconcile)
 	mux.HandleFunc("POST /v1/certificates/renew", s.renew)
+	mux.HandleFunc("GET /v1/journal", s.journalInfo)
+	mux.HandleFunc("POST /v1/journal/backup", s.backup)
 	return http.MaxBytesHandler(mux, maxBody)
 }
 

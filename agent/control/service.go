@@ -23,6 +23,7 @@ type Service interface {
 	Worker
 	Custodian
 	Reconciler
+	Backuper
 }
 
 // Lister lists enrolments, newest first.
