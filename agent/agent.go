@@ -81,6 +81,9 @@ type Agent struct {
 	more         []task // what runs beside listeners and workers, by configuration
 }
 
+// quietFor is how long no device has come when the outbox may hurry.
+const quietFor = 5 * time.Second
+
 // New opens everything that needs no network: keys, journal, CAs, policy
 // modules. The configuration must be valid. What it opened is closed again
 // when it fails.
@@ -169,6 +172,7 @@ func (a *Agent) build() error {
 	a.outbox = outbox.New(outbox.Config{
 		Journal: a.journal, Sealer: sealer, Clock: a.options.Clock, Log: a.log.Named("outbox"), Audit: a.audit,
 		Modules: modules, CAs: bridges, Changed: func(e journal.Entry) { a.registration.Published(e) }, Observe: a.meter.delivered,
+		Idle: func() bool { return a.handler.Queue().Quiet > quietFor },
 	})
 	a.registration = enroll.New(enroll.Config{
 		Journal: a.journal, Teller: a.outbox, Sealer: sealer, Clock: a.options.Clock, Log: a.log.Named("enroll"), Audit: a.audit,

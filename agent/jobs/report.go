@@ -42,28 +42,41 @@ func (p *poller) upload(ctx context.Context, owed []journal.Job) bool {
 	case errors.Is(err, ErrRefused):
 		p.refused(owed[0], err)
 		return p.settle(ctx, owed, journal.RefusedForGood)
+	case len(owed) > 1 && owed[0].Attempts >= batchAttempts:
+		// It may be one report that the source cannot digest, and the oldest
+		// comes first again and again.
+		p.log.Warn("a source keeps failing at a batch of reports; they are tried one by one", zap.Int("reports", len(owed)), zap.Error(err), event(p.Kind, eventid.RevokeUploadFailure))
+		return p.uploadSingly(ctx, owed)
 	}
 	p.postpone(ctx, owed, err)
 	return false
 }
 
-// uploadSingly finds the reports that the source does not want. It ends well
+// batchAttempts is how often a batch is tried as a whole.
+const batchAttempts = 3
+
+// uploadSingly finds the reports that the source does not want, or cannot take.
+// Two that fail in a row are the source's trouble, not theirs. It ends well
 // before the claim does: what is left comes with the next batch.
 func (p *poller) uploadSingly(ctx context.Context, owed []journal.Job) bool {
-	began := p.jobs.now()
+	began, failed := p.jobs.now(), 0
 	for i := range owed {
 		if spent := p.jobs.now().Sub(began); ctx.Err() != nil || spent < 0 || spent > lease/3 {
 			p.postpone(ctx, owed[i:], errors.New("the source refused a batch, and there was no time to try all of it one by one"))
 			return false
 		}
-		if !p.upload(ctx, owed[i:i+1]) {
+		if p.upload(ctx, owed[i:i+1]) {
+			failed = 0
+			continue
+		}
+		if failed++; failed == 2 {
 			if i+1 < len(owed) {
-				p.postpone(ctx, owed[i+1:], errors.New("the report before this one was not taken"))
+				p.postpone(ctx, owed[i+1:], errors.New("the two reports before this one were not taken"))
 			}
 			return false
 		}
 	}
-	return true
+	return failed == 0
 }
 
 func (p *poller) send(ctx context.Context, owed []journal.Job) error {

@@ -236,6 +236,32 @@ func TestUploads(t *testing.T) {
 	})
 }
 
+// TestOneReportThatCannotBeTaken: it holds up no other for long.
+func TestOneReportThatCannotBeTaken(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		want := map[string]string{}
+		for i := range int64(6) {
+			name := string(rune('a' + i))
+			w.cloud.ask(request(name, w.issue(w.issuing, "issuing", tenant, 0x2000+i), "issuing"))
+			if name != "b" {
+				want[name] = "None"
+			}
+		}
+		w.cloud.refuse = func(results []intune.RevocationResult) error {
+			if slices.ContainsFunc(results, func(r intune.RevocationResult) bool { return r.Context == "b" }) {
+				return &intune.HTTPError{Call: "uploadRevocationResults", Status: 500}
+			}
+			return nil
+		}
+		w.run(3 * time.Hour)
+		w.answers(want)
+		w.cloud.set(func() { w.cloud.refuse = nil })
+		w.run(2 * time.Hour)
+		want["b"] = "None"
+		w.answers(want)
+	})
+}
+
 // TestRetryAfter: a cloud that asks for rest has it.
 func TestRetryAfter(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
