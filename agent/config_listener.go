@@ -18,9 +18,9 @@ type Listener struct {
 	Name string `yaml:"name"`
 	// Address to listen on, as "host:port" or ":443" for all addresses.
 	Address string `yaml:"address"`
-	// What is shown here: scep (the endpoints), status (/livez and /readyz;
-	// keep it on a loopback or management address), challenges (where MDM
-	// servers have challenges made), crp (the registration point for other
+	// What is shown here: scep (the endpoints), status (/livez, /readyz and
+	// /metrics; keep it on a loopback or management address), challenges (where
+	// MDM servers have challenges made), crp (the registration point for other
 	// front ends), crl (revocation lists and certificates of embedded CAs) or
 	// ocsp (their OCSP responder). Relying parties ask the last two by plain HTTP.
 	Faces []string `yaml:"faces"`
