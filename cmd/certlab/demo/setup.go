@@ -101,7 +101,7 @@ func (w *world) startCloud(ctx context.Context) error {
 	var err error
 	w.cloudChild, err = start("cloud", w.path("cloud.log"), w.Lab, "cloud", "--info-file", w.path("cloud.json"),
 		"--root-file", w.path("cloud-root.pem"), "--state-file", w.path("notifications.jsonl"),
-		"--client-certificate", entra, "--strict",
+		"--client-certificate", entra, "--strict", "--revocation-lease", "1m",
 		"--queue-root-file", w.path(queueRoot), "--queue-state-file", w.path("queue.jsonl"), "--queue-client-certificate", w.path(queueClient+".pem"))
 	if err != nil {
 		return err
