@@ -102,7 +102,7 @@ func (a *Agent) issuanceJobs() (jobs.Handler, []jobs.Polled, error) {
 			return nil, nil, fmt.Errorf("source of jobs %q: %w", s.Name, err)
 		}
 		issuers = append(issuers, issuer)
-		sources = append(sources, jobs.Polled{Source: source, Interval: s.Interval, Batch: s.Batch, Kind: journal.IssueJob})
+		sources = append(sources, jobs.Polled{Source: source, Interval: s.Interval, Batch: s.Batch, Kind: journal.IssueJob, AtMostPerHour: s.AtMostPerHour})
 	}
 	if issuers == nil {
 		return nil, nil, nil

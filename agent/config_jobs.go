@@ -84,6 +84,9 @@ type JobSource struct {
 	Interval time.Duration `yaml:"interval"`
 	// Jobs taken at one time, at most 500. Default 100.
 	Batch int `yaml:"batch"`
+	// Certificates within an hour, after which the work stops until "certconnector
+	// jobs resume": a hijacked queue would have any number issued. Default 500.
+	AtMostPerHour int `yaml:"at_most_per_hour"`
 	// How long a CA that is down is tried, and the delivery of a certificate,
 	// before a job is reported as failed. Default 72h.
 	GiveUpAfter time.Duration `yaml:"give_up_after"`
@@ -149,7 +152,7 @@ type PFXImport struct {
 // SetDefaults gives a source its defaults; the loader calls it.
 func (s *JobSource) SetDefaults() {
 	*s = JobSource{
-		Interval: time.Minute, Batch: 100, GiveUpAfter: 72 * time.Hour,
+		Interval: time.Minute, Batch: 100, AtMostPerHour: 500, GiveUpAfter: 72 * time.Hour,
 		Allow: JobAllow{EKU: []string{"clientAuth"}, Keys: []string{"rsa2048", "rsa3072", "p256"}},
 	}
 }

@@ -95,6 +95,9 @@ func (s JobSource) validate(at string, m *mistakes) {
 		m.Add(at+".interval", "%s is shorter than 1s", s.Interval)
 	}
 	batch(m, at+".batch", s.Batch)
+	if s.AtMostPerHour < 1 {
+		m.Add(at+".at_most_per_hour", "must be 1 or more")
+	}
 	positive(m, at+".give_up_after", s.GiveUpAfter)
 	if p := s.Import; p != nil {
 		p.validate(at+".import", m)

@@ -200,15 +200,20 @@ func (p *program) importIssued(ctx context.Context, tenant, caName, file string,
 const maxInput = 256 << 20
 
 func readInput(file string, stdin io.Reader) ([]byte, error) {
-	if file == "-" {
-		return io.ReadAll(io.LimitReader(stdin, maxInput))
+	from := stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // only read
+		from = f
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
+	b, err := io.ReadAll(io.LimitReader(from, maxInput+1))
+	if err == nil && len(b) > maxInput {
+		err = fmt.Errorf("%q is longer than %d MiB; import it in parts", file, maxInput>>20)
 	}
-	defer func() { _ = f.Close() }() // only read
-	return io.ReadAll(io.LimitReader(f, maxInput))
+	return b, err
 }
 
 // readSerials reads serial numbers from PEM certificates or from lines.

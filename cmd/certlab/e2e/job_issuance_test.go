@@ -79,6 +79,7 @@ func newIssuing(t *testing.T) *issuing {
       ca: %s
       template: device
       interval: 1s
+      at_most_per_hour: 100000
       allow: {subject: ["CN=task-*"], keys: [rsa2048, p256]}
       recipients: [{certificate: queue/recipient.pem}]
 `, queueName, strings.Replace(server.URL, "127.0.0.1", "localhost", 1)+"/", caName)
