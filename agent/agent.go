@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -219,7 +220,9 @@ func (a *Agent) scepLimits() scephttp.Limits {
 // more, finish what is in flight, stop the workers, close the journal. It may
 // be called once, and always ends with everything closed.
 func (a *Agent) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, a.down.run(a.cfg.ShutdownGrace)) }()
+	var asked atomic.Int64 // when it was asked to stop, by the machine's clock
+	defer context.AfterFunc(ctx, func() { asked.Store(time.Now().UnixNano()) })()
+	defer func() { err = errors.Join(err, a.down.run(a.left(asked.Load()))) }()
 	for _, w := range a.cfg.Warnings() {
 		a.log.Warn("the configuration permits something unsafe", zap.String("what", w))
 	}
@@ -260,6 +263,16 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	err = runTasks(ctx, append(tasks, a.more...))
 	a.log.Info("stopping")
 	return err
+}
+
+// left is what a stop that began at a time has left of its grace for the parts
+// behind the listeners: a third of it at the least.
+func (a *Agent) left(asked int64) time.Duration {
+	grace := a.cfg.ShutdownGrace
+	if asked == 0 {
+		return grace // nobody asked: a part has failed
+	}
+	return max(grace/3, grace-time.Since(time.Unix(0, asked)))
 }
 
 // workers are what goes on when the listeners are closed.
