@@ -94,11 +94,22 @@ func (a *Agent) Metrics() []metrics.Description { return a.meter.Descriptions() 
 
 // zero begins the series whose first step matters to an alert.
 func (m *meter) zero(cfg Config, n nameSet) {
+	var told []string
 	for _, e := range cfg.Endpoints {
 		if e.Policy.Vouched() {
-			for _, end := range outbox.Endings {
-				m.deliveries.Zero(owed(journal.OweSuccess), e.Name, string(end))
+			told = append(told, e.Name)
+		}
+	}
+	for _, f := range cfg.RegistrationPoint.FrontEnds {
+		if f.ReleasesItself {
+			for _, tenant := range f.Tenants {
+				told = append(told, enroll.ReportedName(f.Name, tenant))
 			}
+		}
+	}
+	for _, name := range told {
+		for _, end := range outbox.Endings {
+			m.deliveries.Zero(owed(journal.OweSuccess), name, string(end))
 		}
 	}
 	for _, tenant := range n.tenants {
@@ -113,6 +124,8 @@ func (m *meter) zero(cfg Config, n nameSet) {
 // nameSet is what the configuration calls things.
 type nameSet struct {
 	endpoints, tenants, cas, sources []string
+
+	polled []string // of sources: those that are asked for jobs
 }
 
 func namesOf(cfg Config) nameSet {
@@ -128,6 +141,9 @@ func namesOf(cfg Config) nameSet {
 	for _, t := range cfg.Tenants {
 		n.tenants = append(n.tenants, t.Name)
 		n.sources = append(n.sources, jobs.RevocationSource(t.Name))
+		if t.Revocation != nil {
+			n.polled = append(n.polled, jobs.RevocationSource(t.Name))
+		}
 	}
 	for _, c := range cfg.CAs {
 		n.cas = append(n.cas, c.Name)
@@ -135,6 +151,7 @@ func namesOf(cfg Config) nameSet {
 	for _, s := range cfg.Jobs.Sources {
 		n.endpoints = append(n.endpoints, jobs.QueueName(s.Name))
 		n.sources = append(n.sources, jobs.QueueName(s.Name), jobs.UndeliveredSource(s.Name))
+		n.polled = append(n.polled, jobs.QueueName(s.Name))
 	}
 	n.sources = append(n.sources, jobs.OperatorSource)
 	return n

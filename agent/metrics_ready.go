@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/certconnector/certconnector/agent/jobs"
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/agent/status"
 	"github.com/certconnector/certconnector/intune"
@@ -99,12 +98,14 @@ func (a *Agent) lastHeard() []status.Last {
 		at["CA "+c.Name+" "+callIssue] = time.Time{}
 	}
 	a.meter.ca.answers(func(who, call string, t time.Time) { at["CA "+who+" "+call] = t })
+	polls := map[string]time.Time{}
 	if list, err := a.sources.get(); err == nil {
 		for _, s := range list {
-			if !ownSource(s.Name) {
-				at["source "+s.Name+" poll"] = s.LastPoll
-			}
+			polls[s.Name] = s.LastPoll
 		}
+	}
+	for _, name := range namesOf(a.cfg).polled {
+		at["source "+name+" poll"] = polls[name]
 	}
 	all := make([]status.Last, 0, len(at))
 	for name, t := range at {
@@ -112,9 +113,4 @@ func (a *Agent) lastHeard() []status.Last {
 	}
 	slices.SortFunc(all, func(x, y status.Last) int { return strings.Compare(x.Name, y.Name) })
 	return all
-}
-
-// ownSource tells the sources that nobody is asked for.
-func ownSource(name string) bool {
-	return name == jobs.OperatorSource || strings.HasPrefix(name, jobs.UndeliveredSource(""))
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -157,7 +158,8 @@ func (a *Agent) age(t time.Time) float64 {
 }
 
 func (a *Agent) sampleSources() {
-	labels := []metrics.Label{{Name: "source", Values: namesOf(a.cfg).sources}}
+	names := namesOf(a.cfg)
+	labels, polled := []metrics.Label{{Name: "source", Values: names.sources}}, names.polled
 	each := func(kind metrics.Kind, name, help string, tell func(journal.Source, metrics.Emit)) {
 		a.meter.Sampled(kind, name, help, labels, func(emit metrics.Emit) {
 			list, err := a.sources.get()
@@ -181,7 +183,8 @@ func (a *Agent) sampleSources() {
 		func(s journal.Source, emit metrics.Emit) { emit(truth(!s.PausedAt.IsZero()), s.Name) })
 	each(metrics.Earliest, "jobs_last_poll_timestamp_seconds", "When a source was last asked, by whichever instance leads it, in Unix time.",
 		func(s journal.Source, emit metrics.Emit) {
-			if !s.LastPoll.IsZero() {
+			// One that is not configured any more would seem silent for ever.
+			if slices.Contains(polled, s.Name) && !s.LastPoll.IsZero() {
 				emit(unix(s.LastPoll), s.Name)
 			}
 		})

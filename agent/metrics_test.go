@@ -202,6 +202,39 @@ func TestVerboseReadinessOfACloudThatIsDown(t *testing.T) {
 	s.mustStop()
 }
 
+// A tenant that is asked for revocations, one that was revoked, and when.
+func TestMetricsOfJobs(t *testing.T) {
+	s, cloud := installIntune(t)
+	url := s.withStatus()
+	var revocation agent.Revocation
+	revocation.SetDefaults()
+	revocation.Interval = time.Second
+	s.cfg.Tenants[0].Revocation = &revocation
+	source, caName := "revocations/"+s.cfg.Tenants[0].Name, s.cfg.CAs[0].Name
+	s.start()
+	if reply := s.enrolIntune(cloud, "windows", testkeys.RSA2048(0)); reply.Status != scep.Success {
+		t.Fatalf("%v", reply.Status)
+	}
+	if _, err := cloud.Revoke(intunetest.ContosoID, cloud.Notifications()[0].SerialNumber, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitDone(1)
+	_, text := page(t, url+"/metrics")
+	for series, fits := range map[string]func(float64) bool{
+		`certconnector_jobs_last_poll_timestamp_seconds{source="SOURCE"}`:     recent,
+		`certconnector_jobs_paused{source="SOURCE"}`:                          is(0),
+		`certconnector_jobs_open{source="SOURCE"}`:                            is(0),
+		`certconnector_jobs_open_oldest_seconds{source="SOURCE"}`:             is(0),
+		`certconnector_ca_calls_total{ca="ISSUER",call="revoke",result="ok"}`: is(1),
+	} {
+		wantValue(t, text, strings.NewReplacer("SOURCE", source, "ISSUER", caName).Replace(series), fits)
+	}
+	if _, text = page(t, url+"/readyz?verbose"); !strings.Contains(text, "\nlast source "+source+" poll: 20") {
+		t.Errorf("the last poll is not told in\n%s", text)
+	}
+	s.mustStop()
+}
+
 // Every metric stands on the page, and the page invents none.
 func TestMetricsAreDocumented(t *testing.T) {
 	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
