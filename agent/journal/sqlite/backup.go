@@ -169,7 +169,10 @@ func (j *Journal) copyTo(ctx context.Context, path string) (err error) {
 	if errors.Is(end, ErrClosed) {
 		<-j.stopped // the writer has ended it
 	}
-	return errors.Join(err, end)
+	if err == nil { // else it says the same once more
+		err = end
+	}
+	return err
 }
 
 // rest leaves the writer to others for as long as it was taken from them.

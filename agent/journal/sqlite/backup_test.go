@@ -51,7 +51,7 @@ func begun(t *testing.T, j *Journal, name string) {
 	t.Helper()
 	_, owned, err := j.Begin(t.Context(), request(name, false))
 	if err != nil || owned == nil {
-		t.Fatalf("begin: owned %v, error %v", owned, err)
+		t.Errorf("begin: owned %v, error %v", owned, err)
 	}
 }
 
@@ -333,4 +333,27 @@ func TestBackupOfADeadJournal(t *testing.T) {
 	if found := names(t, folder); len(found) > 0 {
 		t.Errorf("left behind: %v", found)
 	}
+}
+
+// TestWitnessMissesNoNeighbour: an enrolment that shares the commit of the
+// witness's look, and comes after it, is in the witness soon all the same.
+func TestWitnessMissesNoNeighbour(t *testing.T) {
+	w := newWitnessed(t)
+	j := w.open(time.Time{})
+	release, blocked := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := j.outside(func(*conn) error { close(blocked); <-release; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-blocked
+	j.commits.Add(1) // something happened: the witness looks
+	j.writes.Add(1)
+	time.Sleep(30 * time.Millisecond) // its look stands in line
+	wg.Go(func() { begun(t, j, "neighbour") })
+	time.Sleep(30 * time.Millisecond)
+	close(release)
+	wg.Wait()
+	w.waitFor(progress{entries: 1})
 }

@@ -53,6 +53,7 @@ type Journal struct {
 	closeErr error
 	dead     atomic.Pointer[error]
 	commits  atomic.Int64 // transactions written, each with one sync
+	writes   atomic.Int64 // operations that wrote something
 
 	// turns are of the writer alone: when a source had its last one, by count.
 	turns    map[turn]int64

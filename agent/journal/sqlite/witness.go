@@ -206,9 +206,10 @@ func (w *witness) follow(j *Journal, every time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		// The look itself is one commit: nothing else happened if the count
-		// stands at one more the next time.
-		before := j.commits.Load()
+		// The look itself counts as one: nothing else happened if the count
+		// stands at one more the next time. Commits would not do: another
+		// operation may share the one of the look, and come after it.
+		before := j.writes.Load()
 		if before == seen && w.failed == nil {
 			continue
 		}

@@ -135,6 +135,9 @@ func (w *writer) run(o *op) {
 	if o.err = w.begin(); o.err == nil {
 		wrote, o.err = o.run(w.c)
 	}
+	if wrote {
+		w.j.writes.Add(1)
+	}
 	var failed *sqliteError
 	if errors.As(o.err, &failed) {
 		w.waiting = append(w.waiting, o)
