@@ -51,6 +51,7 @@ type Server struct {
 	http     *http.Server
 	grace    time.Duration
 	giveUp   context.CancelFunc // ends the contexts of requests
+	fresh    newcomers
 }
 
 // Listen opens the address, so that readiness is reported only when nobody is
@@ -94,6 +95,7 @@ func Listen(c Config) (*Server, error) {
 	if c.GetCertificate != nil {
 		s.http.TLSConfig = tlsConfig(c)
 	}
+	s.fresh.watch(s.http)
 	return s, nil
 }
 
@@ -114,8 +116,8 @@ func (s *Server) Close() error {
 	return s.listener.Close()
 }
 
-// Serve answers until ctx ends, then accepts nothing more and gives requests
-// in flight the grace. An error says that it could not go on, or that the
+// Serve answers until ctx ends, then accepts nothing more, and gives connections
+// that have just begun and requests in flight the grace. An error says that it could not go on, or that the
 // grace was not enough.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.giveUp()
@@ -123,6 +125,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 		defer cancel()
+		_ = s.listener.Close() // a second close, by Shutdown, is the one that tells
+		s.fresh.wait(limited)
 		err := s.http.Shutdown(limited)
 		if err != nil {
 			err = errors.Join(fmt.Errorf("requests were still in flight after %s: %w", s.grace, err), s.http.Close())
