@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := build
-.PHONY: help build test race lint cross fuzz e2e e2e-two e2e-ca e2e-java e2e-windows bench demo dist clean judges
+.PHONY: help build test race lint cross fuzz e2e e2e-two e2e-ca e2e-java e2e-windows e2e-linux bench demo dist clean judges container
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,12 @@ lint: ## gofmt, go vet, staticcheck, and builds for the other systems (5 min)
 	$(GO) vet -tags e2e ./...
 	$(GO) vet -tags e2ewindows ./policymodule/ndesdll/...
 	$(GO) vet -tags e2eca ./ca/...
+	$(GO) vet -tags e2elinux ./installer/linux/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e ./cmd/...
 	$(GO) run $(STATICCHECK) -tags e2ewindows ./policymodule/ndesdll/...
 	$(GO) run $(STATICCHECK) -tags e2eca ./ca/...
+	$(GO) run $(STATICCHECK) -tags e2elinux ./installer/linux/...
 	$(MAKE) --no-print-directory cross
 
 cross: ## build for Windows and for Linux on ARM
@@ -65,6 +67,17 @@ e2e-two: build ## the same with two connectors: SCEP and CA here, Intune's crede
 e2e-windows: ## build the policy module for NDES and drive it under Wine (3 min)
 	$(GO) test -tags e2ewindows -count 1 -timeout 10m ./policymodule/ndesdll/...
 
+# What a real systemd in a container needs, and those who judge packages.
+container:
+	@command -v systemd-nspawn >/dev/null && command -v mmdebstrap >/dev/null && command -v lintian >/dev/null && \
+	command -v rpm >/dev/null && command -v pgrep >/dev/null && command -v curl >/dev/null || \
+	{ apt-get -o DPkg::Lock::Timeout=300 update && apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
+	systemd-container mmdebstrap lintian rpm procps curl; } || \
+	{ echo "e2e-linux needs systemd-nspawn, mmdebstrap, lintian, rpm, pgrep and curl, and they cannot be installed here"; exit 1; }
+
+e2e-linux: build container ## install the packages on a real systemd and drive the service there (6 min; needs root)
+	$(GO) test -tags e2elinux -count 1 -timeout 10m -v ./installer/linux/e2e/
+
 e2e-ca: build ## judge the bridges to a Microsoft CA: certmonger, MIT Kerberos, impacket, curl, tshark (6 min)
 	$(GO) test -tags e2eca -count 1 -timeout 15m ./ca/...
 	$(GO) test -tags e2e -count 1 -timeout 15m -run '^TestADCS' ./cmd/certlab/e2e/...
@@ -78,14 +91,8 @@ bench: build ## load the built program and print its cost against the floor
 demo: build ## enrol one device of each platform, break everything once, show the evidence (2 min)
 	bin/certlab demo --once --program bin/certconnector
 
-dist: ## build release binaries for every system into dist/
-	@mkdir -p dist
-	@for target in linux/amd64 linux/arm64 windows/amd64; do \
-	  os=$${target%/*} arch=$${target#*/}; ext=; [ $$os = windows ] && ext=.exe; \
-	  echo "dist/certconnector-$$os-$$arch$$ext"; \
-	  GOOS=$$os GOARCH=$$arch $(GO) build $(BUILDFLAGS) -buildvcs=false -o dist/certconnector-$$os-$$arch$$ext ./cmd/certconnector || exit 1; \
-	done
-	@cd dist && sha256sum certconnector-* > SHA256SUMS
+dist: ## build packages, archives, bills of materials and checksums into dist/ (3 min)
+	$(GO) run ./installer/release --version '$(VERSION)' --epoch "$$(git log -1 --format=%ct)" --out dist
 
 clean: ## remove what the other targets made
 	rm -rf bin dist coverage.out
