@@ -42,9 +42,7 @@ func (p *poller) upload(ctx context.Context, owed []journal.Job) bool {
 	case errors.Is(err, ErrRefused):
 		p.refused(owed[0], err)
 		return p.settle(ctx, owed, journal.RefusedForGood)
-	case len(owed) > 1 && owed[0].Attempts >= batchAttempts:
-		// It may be one report that the source cannot digest, and the oldest
-		// comes first again and again.
+	case indigestible(owed, err): // and the oldest comes first each time
 		p.log.Warn("a source keeps failing at a batch of reports; they are tried one by one", zap.Int("reports", len(owed)), zap.Error(err), event(p.Kind, eventid.RevokeUploadFailure))
 		return p.uploadSingly(ctx, owed)
 	}
@@ -53,30 +51,50 @@ func (p *poller) upload(ctx context.Context, owed []journal.Job) bool {
 }
 
 // batchAttempts is how often a batch is tried as a whole.
-const batchAttempts = 3
+const batchAttempts = 6
+
+// indigestible tells whether it may be one report that a source cannot take:
+// it answers, asks for no rest, and has failed at this batch again and again.
+func indigestible(owed []journal.Job, err error) bool {
+	return len(owed) > 1 && owed[0].Attempts >= batchAttempts && !errors.Is(err, ErrNotReached) && retryAfter(err) == 0
+}
 
 // uploadSingly finds the reports that the source does not want, or cannot take.
 // Two that fail in a row are the source's trouble, not theirs. It ends well
-// before the claim does: what is left comes with the next batch.
+// before the claim does. What is left comes together, later.
 func (p *poller) uploadSingly(ctx context.Context, owed []journal.Job) bool {
+	var left []journal.Job
+	var why error
 	began, failed := p.jobs.now(), 0
 	for i := range owed {
 		if spent := p.jobs.now().Sub(began); ctx.Err() != nil || spent < 0 || spent > lease/3 {
-			p.postpone(ctx, owed[i:], errors.New("the source refused a batch, and there was no time to try all of it one by one"))
-			return false
+			left, why = append(left, owed[i:]...), errors.New("there was no time to try all reports of a batch one by one")
+			break
 		}
-		if p.upload(ctx, owed[i:i+1]) {
+		one := owed[i : i+1]
+		err := p.send(ctx, one)
+		if err == nil || errors.Is(err, ErrRefused) {
 			failed = 0
+			how := journal.Taken
+			if err != nil {
+				p.refused(one[0], err)
+				how = journal.RefusedForGood
+			}
+			if !p.settle(ctx, one, how) {
+				return false // the journal has trouble: all come again when their claim ends
+			}
 			continue
 		}
+		left, why = append(left, one[0]), err
 		if failed++; failed == 2 {
-			if i+1 < len(owed) {
-				p.postpone(ctx, owed[i+1:], errors.New("the two reports before this one were not taken"))
-			}
-			return false
+			left = append(left, owed[i+1:]...)
+			break
 		}
 	}
-	return failed == 0
+	if len(left) > 0 {
+		p.postpone(ctx, left, why)
+	}
+	return len(left) == 0
 }
 
 func (p *poller) send(ctx context.Context, owed []journal.Job) error {
