@@ -76,7 +76,7 @@ container:
 	{ echo "e2e-linux needs systemd-nspawn, mmdebstrap, lintian, rpm, pgrep and curl, and they cannot be installed here"; exit 1; }
 
 e2e-linux: build container ## install the packages on a real systemd and drive the service there (6 min; needs root)
-	$(GO) test -tags e2elinux -count 1 -timeout 10m -v ./installer/linux/e2e/
+	$(GO) test -tags e2elinux -count 1 -timeout 7m -v ./installer/linux/e2e/
 
 e2e-ca: build ## judge the bridges to a Microsoft CA: certmonger, MIT Kerberos, impacket, curl, tshark (6 min)
 	$(GO) test -tags e2eca -count 1 -timeout 15m ./ca/...

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -51,6 +52,8 @@ func boot(t *testing.T) *machine {
 	container := exec.Command("systemd-nspawn", "-q", "-D", m.root, "--boot", "--register=no", "--keep-unit",
 		"--private-network", "--console=read-only", "--machine=certconnector-e2e-"+strconv.Itoa(os.Getpid()))
 	container.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+	// No machine outlives a test that was killed: on SIGTERM it powers off.
+	container.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	var console bytes.Buffer
 	container.Stdout, container.Stderr = &console, &console
 	container.WaitDelay = 5 * time.Second
