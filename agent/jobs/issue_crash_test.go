@@ -107,6 +107,7 @@ func (c *crashes) AddJob(ctx context.Context, j journal.NewJob, source string, n
 // Whichever write the power fails at, the job ends with one certificate and
 // one result.
 func TestPowerFailsAtEachWrite(t *testing.T) {
+	long(t)
 	for _, write := range []string{"accept 1", "save 1", "save 2", "finish 1", "settle 1"} {
 		for _, side := range []string{"before", "after"} {
 			t.Run(write+" "+side, func(t *testing.T) {
@@ -137,6 +138,7 @@ func TestPowerFailsAtEachWrite(t *testing.T) {
 // The refusal of a result and the revocation that follows from it are not
 // torn apart.
 func TestPowerFailsAtARefusedResult(t *testing.T) {
+	long(t)
 	for _, at := range []string{"add 1 before", "add 1 after", "settle 1 before", "settle 1 after"} {
 		t.Run(at, func(t *testing.T) {
 			inOffice(t, func(t *testing.T, o *office) {
@@ -163,6 +165,7 @@ func TestPowerFailsAtARefusedResult(t *testing.T) {
 
 // A CA that is down for a day delays; the job is not refused.
 func TestCAIsDownForADay(t *testing.T) {
+	long(t)
 	inOffice(t, func(t *testing.T, o *office) {
 		o.close()
 		down := &downCA{}

@@ -225,6 +225,7 @@ func TestNobodyButAJobIsVouchedFor(t *testing.T) {
 
 // A queue that is down for a day delays; it loses nothing.
 func TestQueueIsDownForADay(t *testing.T) {
+	long(t)
 	inOffice(t, func(t *testing.T, o *office) {
 		o.add(o.job("one"))
 		o.later(3 * time.Second) // downloaded and done; the report comes later

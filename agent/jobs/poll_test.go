@@ -17,6 +17,7 @@ import (
 // TestCoolDown: a source is never asked within its interval, and soon after
 // it, whatever happens in between.
 func TestCoolDown(t *testing.T) {
+	long(t)
 	const interval, most = time.Hour, time.Hour + 5*time.Minute + 2*time.Second
 	for name, between := range map[string]func(t *testing.T, w *world){
 		"nothing happens": func(t *testing.T, w *world) { w.run(5 * time.Hour) },
@@ -78,6 +79,7 @@ func TestCoolDown(t *testing.T) {
 // TestNotReached: a question that surely did not get there is asked again
 // soon, and with growing delays; the cool-down begins with the one that did.
 func TestNotReached(t *testing.T) {
+	long(t)
 	for name, failure := range map[string]error{
 		"no connection": &intune.NetworkError{Call: "downloadRevocationRequests", Connect: true, Err: errors.New("refused")},
 		"no token":      &intune.AuthError{OAuth: "invalid_client"},
@@ -115,6 +117,7 @@ func TestNotReached(t *testing.T) {
 // TestClockJumps: a clock that jumps neither asks within the cool-down for
 // good nor stops asking.
 func TestClockJumps(t *testing.T) {
+	long(t)
 	const year = 365 * 24 * time.Hour
 	for name, by := range map[string]time.Duration{
 		"a year ahead": year, "a year back": -year, "two minutes back": -2 * time.Minute, "an hour back": -time.Hour,

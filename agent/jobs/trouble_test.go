@@ -20,6 +20,7 @@ import (
 // TestCADownForADay: nothing is lost, the other CA's work goes on, and the CA
 // is not hammered.
 func TestCADownForADay(t *testing.T) {
+	long(t)
 	for name, failure := range map[string]error{
 		"refuses connections": ca.ErrUnavailable, "leaves the outcome open": ca.ErrOutcomeUnknown, "fails oddly": errors.New("odd"),
 		"hangs": nil,
@@ -64,6 +65,7 @@ func TestCADownForADay(t *testing.T) {
 // TestGivenUp: after give_up_after the cloud is told to offer the request
 // again, and when it does the work goes on.
 func TestGivenUp(t *testing.T) {
+	long(t)
 	for code, failure := range map[string]error{
 		"ServiceUnavailableException": ca.ErrUnavailable, "AuthenticationException": fmt.Errorf("0x80094003: %w", ca.ErrForbidden),
 	} {
@@ -95,6 +97,7 @@ func TestGivenUp(t *testing.T) {
 
 // TestForbidden: a missing right is an alarm and a readiness problem, until it is given.
 func TestForbidden(t *testing.T) {
+	long(t)
 	inWorld(t, func(t *testing.T, w *world) {
 		serial := w.issue(w.issuing, "issuing", tenant, 0x4711)
 		w.cloud.ask(request("r", serial, "issuing"))
@@ -139,6 +142,7 @@ func TestCACannotRevoke(t *testing.T) {
 // TestBreaker: a tenant that wants too much within an hour is paused, over
 // restarts, until somebody resumes it; the rest stays accepted.
 func TestBreaker(t *testing.T) {
+	long(t)
 	inWorld(t, func(t *testing.T, w *world) {
 		w.polled.AtMostPerHour, w.polled.Batch = 20, 500
 		want := map[string]string{}

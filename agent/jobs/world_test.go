@@ -450,3 +450,12 @@ func (w *world) imports(serial, forTenant string) {
 		w.t.Fatalf("imported %d, %v", n, err)
 	}
 }
+
+// long leaves a test to "make test": it lets many hours pass, which takes
+// minutes under the race detector.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("many simulated hours; runs without -short")
+	}
+}

@@ -45,9 +45,10 @@ work beside the running service and without it.`,
 	rotate := &cobra.Command{
 		Use:   "rotate",
 		Short: "Replace the certificate now, through Microsoft Graph",
-		Long: `Makes a new certificate, has it added to the app registration (addKey, which
-needs the permission Application.ReadWrite.OwnedBy), and waits until a token was
-had with it. The old one serves meanwhile and is removed after the overlap.
+		Long: `Makes a new certificate, has it added to the app registration (addKey, with a
+proof that a registered key is held), and waits until a token was had with it.
+The old one serves meanwhile and is removed after the overlap. Where the tenant
+refuses that, grant Application.ReadWrite.OwnedBy: docs/entra.md says how.
 Exit code 1 when a person must upload it instead.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.entraRotate(cmd.Context(), tenant, within) },
