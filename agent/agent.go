@@ -83,7 +83,7 @@ type Agent struct {
 }
 
 // quietFor is how long no device has come when the outbox may hurry.
-const quietFor = 5 * time.Second
+const quietFor = time.Minute
 
 // New opens everything that needs no network: keys, journal, CAs, policy
 // modules. The configuration must be valid. What it opened is closed again
