@@ -15,9 +15,6 @@ import (
 	"github.com/certconnector/certconnector/intune"
 )
 
-// tendEntraEvery is how often a rotation is taken further.
-const tendEntraEvery = time.Minute
-
 // aadstsUnknownKey is what Entra ID answers to a certificate that it does not
 // know, or not yet (AADSTS700027).
 const aadstsUnknownKey = 700027
@@ -26,24 +23,7 @@ const aadstsUnknownKey = 700027
 func (a *Agent) buildEntra(t Tenant, store *entra.Store, cfg intune.Config, client *intune.Client) {
 	store.Use(graph{client: client, cfg: cfg})
 	a.keeper.Add(entraItems{store: store, tenant: t.Name})
-	log := a.log.Named("entra").With(zap.String("tenant", t.Name))
-	a.more = append(a.more, task{"Entra certificate of " + t.Name, func(ctx context.Context) error {
-		said, at := "", time.Time{}
-		for {
-			err := store.Tend(ctx)
-			now := a.options.Clock()
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case err != nil && (err.Error() != said || now.Sub(at) >= 24*time.Hour):
-				said, at = err.Error(), now
-				log.Warn("the Entra certificate could not be taken further; the present one serves on", zap.Error(err))
-			}
-			if a.options.Wait(ctx, tendEntraEvery) != nil {
-				return nil
-			}
-		}
-	}})
+	a.more = append(a.more, task{"Entra certificate of " + t.Name, store.Run})
 }
 
 // OpenEntra opens the folder of a tenant's managed client certificate, for
@@ -57,7 +37,7 @@ func OpenEntra(cfg Config, tenant string, log *zap.Logger) (*entra.Store, error)
 		if t.Credential.Managed == nil {
 			return nil, fmt.Errorf("tenant %q signs in with something else; its credential is not managed", tenant)
 		}
-		store, err := t.Credential.Managed.open(t.Name, time.Now, log, log)
+		store, err := t.Credential.Managed.open(t.Name, Options{Clock: time.Now}, log, log)
 		if err != nil {
 			return nil, err
 		}
@@ -79,7 +59,13 @@ func OpenEntra(cfg Config, tenant string, log *zap.Logger) (*entra.Store, error)
 	return nil, fmt.Errorf("no tenant is called %q", tenant)
 }
 
-func (m *ManagedCredential) open(tenant string, clock func() time.Time, log, audit *zap.Logger) (*entra.Store, error) {
+// LoadEntraCredential reads a certificate and its key from PEM files.
+func LoadEntraCredential(certificate, key string) (entra.Credential, error) {
+	pair, err := loadPair(KeyPair{Certificate: certificate, Key: key})
+	return entra.Credential{Certificate: pair.Certificate, Signer: pair.Key}, err
+}
+
+func (m *ManagedCredential) open(tenant string, o Options, log, audit *zap.Logger) (*entra.Store, error) {
 	host := m.Host
 	if host == "" {
 		var err error
@@ -89,7 +75,7 @@ func (m *ManagedCredential) open(tenant string, clock func() time.Time, log, aud
 	}
 	store, err := entra.Open(entra.Config{
 		Dir: filepath.Clean(m.Folder), Tenant: tenant, Host: host, Lifetime: m.Lifetime, Overlap: m.Overlap, ByHand: !m.Rotate,
-		Clock: clock, Log: log, Audit: audit,
+		Clock: o.Clock, Wait: o.Wait, Log: log, Audit: audit,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tenant %q: %w", tenant, err)

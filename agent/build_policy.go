@@ -173,7 +173,7 @@ func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.T
 	var store *entra.Store
 	if m := t.Credential.Managed; m != nil {
 		var err error
-		if store, err = m.open(t.Name, clock, a.log.Named("entra"), a.audit); err != nil {
+		if store, err = m.open(t.Name, a.options, a.log.Named("entra"), a.audit); err != nil {
 			return nil, err
 		}
 		if len(store.Certificates()) == 0 {

@@ -73,7 +73,7 @@ func (c Credential) validate(at string, m *mistakes) {
 		c.Secret.validate(at+".secret", m)
 	case c.Managed != nil:
 		between(m, at+".managed.lifetime", c.Managed.Lifetime, 30*24*time.Hour, 2*365*24*time.Hour)
-		between(m, at+".managed.overlap", c.Managed.Overlap, time.Hour, c.Managed.Lifetime/4)
+		between(m, at+".managed.overlap", c.Managed.Overlap, time.Hour, c.Managed.Lifetime/6)
 	case c.TokenFile == "":
 		pair.validate(at, m)
 	}

@@ -41,6 +41,17 @@ work beside the running service and without it.`,
 		Args:  cobra.NoArgs,
 		RunE:  func(*cobra.Command, []string) error { return p.entraShow(tenant) },
 	})
+	c.AddCommand(&cobra.Command{
+		Use:   "adopt CERTIFICATE KEY",
+		Short: "Take over a certificate that was uploaded before, as that of init",
+		Long: `Copies a certificate and its RSA key, PEM, into the tenant's folder: so a tenant
+that named files is changed to "managed: {}" without another upload. The files
+themselves stay; remove the key once the service signs in.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.entraAdopt(cmd.Context(), tenant, args[0], args[1])
+		},
+	})
 	var within time.Duration
 	rotate := &cobra.Command{
 		Use:   "rotate",
@@ -121,6 +132,21 @@ func (p *program) showUpload(u entra.Upload, clientID string) error {
 		p.printf("%s\n", show(line))
 	}
 	return nil
+}
+
+func (p *program) entraAdopt(ctx context.Context, tenant, certificate, key string) error {
+	s, _, err := p.store(tenant, true)
+	if err != nil {
+		return err
+	}
+	made, err := agent.LoadEntraCredential(certificate, key)
+	if err != nil {
+		return err
+	}
+	if err := s.Adopt(ctx, made); err != nil {
+		return err
+	}
+	return p.done("certificate %s is taken over", entra.Thumbprint(made.Certificate.Raw))
 }
 
 func (p *program) entraShow(tenant string) error {

@@ -29,21 +29,6 @@ func (s *Store) Certificates() []Credential {
 	return append(working, other...)
 }
 
-// Worked says that a token was had with a certificate, by the SHA-256 of its
-// DER in hexadecimal: a generation that a person uploaded is known to work then.
-func (s *Store) Worked(fingerprint string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, g := range s.list {
-		if g.Fingerprint != fingerprint || g.State == Working || g.State == Retired {
-			continue
-		}
-		if err := s.markWorking(g); err != nil {
-			s.Log.Warn("that an Entra certificate works could not be recorded", zap.String("tenant", s.Tenant), zap.Error(err))
-		}
-	}
-}
-
 // markWorking records that a token was had. The caller holds mu.
 func (s *Store) markWorking(g *generation) error {
 	now := s.Clock().UTC()

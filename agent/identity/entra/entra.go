@@ -29,7 +29,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/retry"
 )
 
@@ -77,8 +76,11 @@ type Config struct {
 	// NewKey makes a key; nil: rsa.GenerateKey of KeyBits.
 	NewKey func(bits int) (*rsa.PrivateKey, error)
 	Clock  func() time.Time // nil: time.Now
-	Log    *zap.Logger      // nil: nothing is logged
-	Audit  *zap.Logger      // nil: nothing is audited
+	// Wait returns after a time, or when ctx ends with its error. It is what Run
+	// waits with; nil: by the machine's clock.
+	Wait  func(ctx context.Context, d time.Duration) error
+	Log   *zap.Logger // nil: nothing is logged
+	Audit *zap.Logger // nil: nothing is audited
 }
 
 // Graph is what rotation needs of Entra ID and Microsoft Graph. All its calls
@@ -187,6 +189,9 @@ func (c *Config) complete() error {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Wait == nil {
+		c.Wait = retry.Wait
+	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
@@ -233,7 +238,6 @@ func (s *Store) begin(ctx context.Context) (end func(), err error) {
 
 // at is a place to die for tests.
 func (s *Store) at(point string) {
-	failpoint.Hit(point)
 	if s.crash != nil {
 		s.crash(point)
 	}

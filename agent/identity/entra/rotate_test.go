@@ -328,7 +328,6 @@ func TestTwoProcessesMakeOneSuccessor(t *testing.T) {
 				if err := s.Tend(t.Context()); err != nil && !errors.Is(err, entra.ErrUnknownCertificate) {
 					t.Error(err)
 				}
-				s.Worked("of no generation")
 				s.Items()
 			})
 		}

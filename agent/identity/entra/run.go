@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/certconnector/certconnector/internal/retry"
 )
 
 // tendEvery is how often Run looks. It costs a few small files; Entra is asked
@@ -26,7 +24,7 @@ func (s *Store) Run(ctx context.Context) error {
 		case err == nil && !s.troubled():
 			said = ""
 		}
-		_ = retry.Wait(ctx, tendEvery) // the loop ends with ctx
+		_ = s.Wait(ctx, tendEvery) // the loop ends with ctx
 	}
 	return nil
 }
