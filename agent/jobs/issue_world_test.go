@@ -76,6 +76,10 @@ const queueName = "mail"
 // have ended, and the queue was asked since.
 const settled = 20 * time.Minute
 
+// rested is settled after many failures: reports rest up to an hour and a fifth
+// then, and one more failure costs another rest.
+const rested = 3 * time.Hour
+
 func inOffice(t *testing.T, test func(t *testing.T, o *office)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
