@@ -6,7 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"github.com/certconnector/certconnector/internal/durable"
 )
 
 // writeNew writes a file that must not exist, and syncs it and its folder.
@@ -16,7 +17,7 @@ func writeNew(path string, content []byte, mode fs.FileMode) error {
 		return fmt.Errorf("creating a file: %w", err)
 	}
 	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close(), syncFolder(filepath.Dir(path))); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close(), durable.SyncFolder(filepath.Dir(path))); err != nil {
 		return errors.Join(fmt.Errorf("writing %q: %w", path, err), os.Remove(path))
 	}
 	return nil
@@ -44,18 +45,5 @@ func makeFolder(path string) (made bool, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return false, fmt.Errorf("making a folder: %w", err)
 	}
-	return true, syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes a new name in a folder survive a power failure. Windows
-// has no such call and needs none.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("syncing a folder: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return true, durable.SyncFolder(filepath.Dir(path))
 }

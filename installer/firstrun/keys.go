@@ -15,6 +15,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal/sqlite"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -37,7 +38,7 @@ func (p *Plan) makeLocalKey(context.Context) error {
 	if err := secret.CreateKeyFile(p.path(LocalKeyFile)); err != nil {
 		return err
 	}
-	return syncFolder(p.o.StateDir)
+	return durable.SyncFolder(p.o.StateDir)
 }
 
 func (p *Plan) makeJournal(context.Context) error { return sqlite.Create(p.path(JournalFile)) }
