@@ -31,7 +31,7 @@ interrupt or SIGTERM stops it gracefully, a second one at once.`,
 }
 
 // serve builds the service and runs it until ctx ends.
-func (p *program) serve(ctx context.Context, ready func()) (err error) {
+func (p *program) serve(ctx context.Context, host *osservice.Host) (err error) {
 	c, err := agent.LoadConfig(p.config)
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func (p *program) serve(ctx context.Context, ready func()) (err error) {
 	defer func() { err = errors.Join(err, logs.Close()) }()
 	log := logs.Logger
 	log.Info("starting", zap.String("version", currentVersion()), zap.String("config", p.config))
-	a, err := agent.New(c, agent.Options{Logger: log, Version: currentVersion(), Ready: ready})
+	a, err := agent.New(c, agent.Options{Logger: log, Version: currentVersion(), Ready: host.Ready})
 	if err == nil {
 		err = a.Run(ctx)
 	}

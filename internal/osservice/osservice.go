@@ -1,9 +1,9 @@
 // Package osservice runs one function on a console, under systemd and as a
 // Windows service alike. It is the only importer of kardianos/service.
 //
-// Under systemd (Type=notify) readiness, stopping and the watchdog are
+// Under systemd (Type=notify) readiness, reloads, stopping and the watchdog are
 // reported over NOTIFY_SOCKET. On a console an interrupt stops the function
-// and a second one ends the process at once.
+// and a second one ends the process at once. SIGHUP asks for a reload.
 package osservice
 
 import (
@@ -12,15 +12,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"github.com/kardianos/service"
 )
 
 // Func is what a service does. It returns when ctx ends, or earlier with what
-// went wrong; it calls ready once it serves.
-type Func func(ctx context.Context, ready func()) error
+// went wrong; it tells the host when it is ready, and hears from it of wishes.
+type Func func(ctx context.Context, host *Host) error
 
 // Run runs the function until the system or a person stops it, or it returns.
 // The error is the function's own; being stopped is none.
@@ -30,7 +29,7 @@ func Run(name string, run Func) error {
 		return err
 	}
 	defer notify.close()
-	p := &program{run: run, notify: notify, ready: make(chan struct{}), done: make(chan struct{})}
+	p := &program{run: run, host: newHost(notify), done: make(chan struct{})}
 	s, err := service.New(p, &service.Config{
 		Name: name,
 		// systemd and all other systems of Unix wait here.
@@ -46,10 +45,8 @@ func Run(name string, run Func) error {
 // Stop cancels and waits.
 type program struct {
 	run    Func
-	notify *notifier
+	host   *Host
 	cancel context.CancelFunc
-	once   sync.Once
-	ready  chan struct{} // closed when the function serves
 	done   chan struct{} // closed when the function has returned
 	err    error         // what it returned; read after done
 }
@@ -58,22 +55,30 @@ type program struct {
 func (p *program) Start(service.Service) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
-	p.notify.watchdog(ctx)
+	p.host.notify.watchdog(ctx)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // Windows has none: nothing arrives
 	go func() {
 		defer close(p.done)
-		p.err = p.run(ctx, func() {
-			p.once.Do(func() {
-				close(p.ready)
-				p.notify.send("READY=1")
-			})
-		})
+		defer signal.Stop(hangups)
+		p.err = p.run(ctx, p.host)
+	}()
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				p.host.wishReload()
+			case <-p.done:
+				return
+			}
+		}
 	}()
 	return nil
 }
 
 // Stop ends the function and returns what it returned.
 func (p *program) Stop(service.Service) error {
-	p.notify.send("STOPPING=1")
+	p.host.notify.send("STOPPING=1")
 	p.cancel()
 	<-p.done
 	if errors.Is(p.err, context.Canceled) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -49,9 +50,8 @@ func heard(t *testing.T, c *net.UnixConn) []string {
 func TestRunUnderASupervisor(t *testing.T) {
 	conn := supervise(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
-	err := Run("certconnector-test", func(ctx context.Context, ready func()) error {
-		ready()
-		ready() // reported once
+	err := Run("certconnector-test", func(ctx context.Context, host *Host) error {
+		host.Ready()
 		time.Sleep(50 * time.Millisecond)
 		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
 			t.Error(err)
@@ -67,9 +67,58 @@ func TestRunUnderASupervisor(t *testing.T) {
 	}
 }
 
+func TestReloadsAreAskedForAndReported(t *testing.T) {
+	conn := supervise(t)
+	err := Run("certconnector-test", func(ctx context.Context, host *Host) error {
+		host.Ready()
+		for range 2 {
+			if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-host.Reloads():
+			case <-time.After(5 * time.Second):
+				t.Error("SIGHUP was not heard")
+			}
+			host.Reloading()
+			host.Ready()
+		}
+		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err != nil {
+		t.Errorf("being stopped is no error, got %v", err)
+	}
+	got := heard(t, conn)
+	for i, s := range got {
+		got[i], _, _ = strings.Cut(s, "\n") // the time follows
+	}
+	if !slices.Equal(got, []string{"READY=1", "RELOADING=1", "RELOADING=1", "STOPPING=1"}) {
+		t.Errorf("reported %q", got)
+	}
+}
+
+func TestWishesThatComeTogetherAreOne(t *testing.T) {
+	h := newHost(nil)
+	h.wishReload()
+	h.wishReload() // does not block
+	<-h.Reloads()
+	select {
+	case <-h.Reloads():
+		t.Error("a second reload, although the first had not begun")
+	default:
+	}
+	h.Reloading() // without a supervisor: silent
+	h.Ready()
+	h.Ready()
+}
+
 func TestRunReturnsWhatWentWrong(t *testing.T) {
 	broken := errors.New("address in use")
-	err := Run("certconnector-test", func(context.Context, func()) error { return broken })
+	err := Run("certconnector-test", func(context.Context, *Host) error { return broken })
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}

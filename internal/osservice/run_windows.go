@@ -75,6 +75,10 @@ func (w *watched) Execute(args []string, requests <-chan svc.ChangeRequest, chan
 			var r svc.ChangeRequest
 			select {
 			case r = <-requests:
+				if r.Cmd == svc.ParamChange {
+					w.p.host.wishReload()
+					continue
+				}
 			case <-w.p.done:
 				r = svc.ChangeRequest{Cmd: svc.Stop}
 			case <-ended:
@@ -104,10 +108,11 @@ func (w *watched) afterReady(changes chan<- svc.Status, ended <-chan struct{}) c
 			}
 			if s.State == svc.Running {
 				select {
-				case <-w.p.ready:
+				case <-w.p.host.ready:
 				case <-w.p.done:
 				case <-time.After(startPatience):
 				}
+				s.Accepts |= svc.AcceptParamChange
 			}
 			changes <- s
 		}
