@@ -319,12 +319,12 @@ func recycled(t *testing.T, f *fixture) {
 	if told := f.reporter.of(r.transaction); len(told) != 1 || !bytes.Equal(told[0].CSR, r.csr.Raw) {
 		t.Error("not told after a restart")
 	}
-	files, err := os.ReadDir(f.wine.drive("ndes", "pending"))
+	files, err := os.ReadDir(f.wine.Drive("ndes", "pending"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		sealed, err := os.ReadFile(f.wine.drive("ndes", "pending", file.Name()))
+		sealed, err := os.ReadFile(f.wine.Drive("ndes", "pending", file.Name()))
 		if err != nil || bytes.Contains(sealed, []byte(r.challenge[:32])) {
 			t.Errorf("%s: a challenge is on disk in the clear (%v)", file.Name(), err)
 		}
@@ -381,7 +381,7 @@ func cloudDown(t *testing.T, f *fixture) {
 
 func readLog(t *testing.T, f *fixture) string {
 	t.Helper()
-	text, err := os.ReadFile(f.wine.drive("ndes", "ndespolicy.log"))
+	text, err := os.ReadFile(f.wine.Drive("ndes", "ndespolicy.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,11 +409,11 @@ func logged(t *testing.T, f *fixture) {
 	}
 	// A full file gives way to a new one.
 	full := bytes.Repeat([]byte("x"), 5<<20)
-	if err := os.WriteFile(f.wine.drive("ndes", "ndespolicy.log"), full, 0o644); err != nil {
+	if err := os.WriteFile(f.wine.Drive("ndes", "ndespolicy.log"), full, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	f.granted(t)
-	if old, err := os.Stat(f.wine.drive("ndes", "ndespolicy.log.1")); err != nil || old.Size() < 5<<20 || len(readLog(t, f)) > 1<<20 {
+	if old, err := os.Stat(f.wine.Drive("ndes", "ndespolicy.log.1")); err != nil || old.Size() < 5<<20 || len(readLog(t, f)) > 1<<20 {
 		t.Errorf("the log is not rotated (%v)", err)
 	}
 }
