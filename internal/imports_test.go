@@ -20,6 +20,8 @@ var levels = map[string]int{
 	"cmd":                       5,
 	"agent":                     4,
 	"installer":                 4,
+	"installer/linux":           3,
+	"installer/steps":           3,
 	"agent/status":              3,
 	"agent/doctor":              3,
 	"agent/reconcile":           2,

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+
+	"github.com/certconnector/certconnector/installer/steps"
 )
 
 // Files of a first run, below its folders.
@@ -40,7 +42,7 @@ const SCEPPath = "/certsrv/mscep/mscep.dll"
 // Plan is a first run that has not happened yet.
 type Plan struct {
 	o     Options
-	steps []Step
+	steps []steps.Step
 	made  Result
 	owner *account // nil: whoever runs this
 	root  *x509.Certificate
@@ -89,8 +91,8 @@ func (p *Plan) Steps() []string {
 
 // Run does it. report is called after each step; it may be nil. An error
 // means that everything is as it was before, or says what is not.
-func (p *Plan) Run(ctx context.Context, report func(Step)) (Result, error) {
-	if err := run(ctx, p.steps, report); err != nil {
+func (p *Plan) Run(ctx context.Context, report func(steps.Planned)) (Result, error) {
+	if err := steps.Run(ctx, p.steps, report); err != nil {
 		return Result{}, err
 	}
 	return p.made, nil
@@ -144,7 +146,7 @@ func (p *Plan) add(does string, do func(context.Context) error, files ...string)
 		paths[i] = p.path(f)
 	}
 	clean := func() error { return remove(paths...) }
-	p.steps = append(p.steps, Step{Does: does, undo: clean, do: func(ctx context.Context) error {
+	p.steps = append(p.steps, steps.Step{Does: does, Undo: clean, Do: func(ctx context.Context) error {
 		err := do(ctx)
 		if err == nil {
 			return nil
@@ -166,13 +168,13 @@ func (p *Plan) folder(does, name string) {
 
 func (p *Plan) folderAt(does, path string) {
 	made := false
-	p.steps = append(p.steps, Step{
+	p.steps = append(p.steps, steps.Step{
 		Does: does,
-		do: func(context.Context) (err error) {
+		Do: func(context.Context) (err error) {
 			made, err = makeFolder(path)
 			return err
 		},
-		undo: func() error {
+		Undo: func() error {
 			if !made {
 				return nil
 			}
