@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // WriteFile replaces a file, or makes it. Whoever reads sees the old content
@@ -64,6 +66,10 @@ func MakeFolder(path string) error {
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("making a folder: %w", err)
+	}
+	// Windows hands down the rights of the parent, which may be everybody's.
+	if err := secret.RestrictMade(path); err != nil {
+		return err
 	}
 	return SyncFolder(filepath.Dir(path))
 }

@@ -1,10 +1,20 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package secret
 
-// CheckPrivate leaves the protection of a key to its folder's access control
-// list, which the installer sets.
+// CheckPrivate knows nothing about this system's rights.
 func CheckPrivate(string) error { return nil }
 
-// CheckOwner asks nothing: accounts are told apart by access control lists.
+// CheckOwner knows nothing about this system's rights.
 func CheckOwner(string) error { return nil }
+
+// Unchecked says why this system's rights say nothing.
+func Unchecked() string {
+	return "this system's file rights are not known: private files are not checked"
+}
+
+// RestrictMade leaves a folder as it was made.
+func RestrictMade(string) error { return nil }
+
+// RestrictFolder leaves a folder as it was made.
+func RestrictFolder(string, ...string) error { return nil }

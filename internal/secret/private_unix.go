@@ -33,3 +33,18 @@ func CheckPrivate(path string) error {
 	}
 	return nil
 }
+
+// Unchecked is empty: modes and owners are checked.
+func Unchecked() string { return "" }
+
+// RestrictMade has nothing to add to the mode that a folder was made with.
+func RestrictMade(string) error { return nil }
+
+// RestrictFolder gives a folder to its owner only. Its accounts are for
+// Windows; here the installer gives a folder to an account with chown.
+func RestrictFolder(path string, _ ...string) error {
+	if err := os.Chmod(path, 0o700); err != nil {
+		return fmt.Errorf("protecting a folder: %w", err)
+	}
+	return nil
+}

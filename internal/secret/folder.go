@@ -1,0 +1,38 @@
+package secret
+
+import (
+	"crypto/sha1"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"unicode/utf16"
+)
+
+// serviceSID returns the security identifier of a service, which is also that
+// of its virtual account "NT SERVICE\name": the SHA-1 digest of the name in
+// capital letters and UTF-16. Unlike a look-up it needs no service of that
+// name yet.
+func serviceSID(name string) string {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(strings.ToUpper(name))) {
+		b = binary.LittleEndian.AppendUint16(b, u)
+	}
+	sum := sha1.Sum(b)
+	sid := "S-1-5-80"
+	for i := range 5 {
+		sid += fmt.Sprintf("-%d", binary.LittleEndian.Uint32(sum[4*i:]))
+	}
+	return sid
+}
+
+// privateList is the DACL, as SDDL, that RestrictFolder sets: protected from
+// what the parent hands down, full control for SYSTEM and Administrators,
+// "modify" for the given accounts, all of it inherited by what is in the folder.
+func privateList(sids []string) string {
+	const modify = "0x1301bf"
+	list := "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
+	for _, sid := range sids {
+		list += "(A;OICI;" + modify + ";;;" + sid + ")"
+	}
+	return list
+}
