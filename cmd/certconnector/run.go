@@ -10,6 +10,7 @@ import (
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/internal/logging"
 	"github.com/certconnector/certconnector/internal/osservice"
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // serviceName is what the Windows service is called.
@@ -45,6 +46,9 @@ func (p *program) serve(ctx context.Context, host *osservice.Host) (err error) {
 	defer func() { err = errors.Join(err, logs.Close()) }()
 	log := logs.Logger
 	log.Info("starting", zap.String("version", currentVersion()), zap.String("config", p.config))
+	if why := secret.Unchecked(); why != "" {
+		log.Warn("private files are not protected", zap.String("reason", why))
+	}
 	a, err := agent.New(c, agent.Options{Logger: log, Version: currentVersion(), Ready: host.Ready})
 	if err == nil {
 		err = a.Run(ctx)
