@@ -17,6 +17,7 @@ import (
 	"github.com/certconnector/certconnector/agent/jobs/jobqueue"
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/mtls"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/scep"
@@ -213,7 +214,7 @@ func FuzzIssueContent(f *testing.F) {
 type tooLarge struct{ jobs.Queue }
 
 func (tooLarge) Upload(_ context.Context, results []jobqueue.Result) error {
-	return &jobqueue.StatusError{Status: http.StatusRequestEntityTooLarge}
+	return &jobqueue.StatusError{Refusal: mtls.Refusal{Status: http.StatusRequestEntityTooLarge}}
 }
 
 // TestResultsThatAreTooLargeTogether are tried one by one; one that is too

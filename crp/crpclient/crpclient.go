@@ -5,22 +5,19 @@
 package crpclient
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/mtls"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/policymodule"
 )
@@ -62,9 +59,8 @@ const (
 // Client asks one registration point. It is safe for concurrent use.
 type Client struct {
 	config Config
-	base   string
 	scope  string // in which a challenge counts once
-	http   *http.Client
+	mtls   *mtls.Client
 
 	refused atomic.Pointer[StatusError] // why we were not recognised the last time; nil: we were
 }
@@ -73,81 +69,25 @@ var _ policymodule.Module = (*Client)(nil)
 
 // New returns a client. It connects to nobody; see Check.
 func New(config Config) (*Client, error) {
-	base, err := url.Parse(config.URL)
-	switch {
-	case err != nil || base.Scheme != "https" || base.Host == "":
-		return nil, errors.New("registration point: url must be an address such as https://crp.corp.example:8443; challenges go over TLS only")
-	case base.User != nil || base.RawQuery != "" || base.Fragment != "":
-		return nil, errors.New("registration point: url has a user, a query or a fragment; write the address alone")
-	case config.Certificate == nil:
-		return nil, errors.New("registration point: there is no client certificate; it is what identifies us there")
-	case config.Sealer == nil:
+	if config.Sealer == nil {
 		return nil, errors.New("registration point: there is no sealer to digest challenges with")
 	}
-	if config.Clock == nil {
-		config.Clock = time.Now
+	c, err := mtls.New(mtls.Config{
+		Peer: "registration point", Example: "https://crp.corp.example:8443",
+		URL: config.URL, Certificate: config.Certificate, RootCAs: config.RootCAs, Pins: config.Pins, Proxy: config.Proxy,
+		ConnectTimeout: cmp.Or(config.ConnectTimeout, 5*time.Second), Timeout: cmp.Or(config.Timeout, 40*time.Second),
+		Idle: 16, IdleFor: 90 * time.Second,
+		Repeatable: true, // what was decided is remembered there
+		UserAgent:  config.UserAgent, Clock: config.Clock, Log: config.Log,
+	})
+	if err != nil {
+		return nil, err
 	}
-	if config.Log == nil {
-		config.Log = zap.NewNop()
-	}
-	if config.ConnectTimeout <= 0 {
-		config.ConnectTimeout = 5 * time.Second
-	}
-	if config.Timeout <= 0 {
-		config.Timeout = 40 * time.Second
-	}
-	if config.UserAgent == "" {
-		config.UserAgent = "certconnector"
-	}
-	c := &Client{config: config, base: strings.TrimRight(base.String(), "/")}
-	c.scope = "registration point\x00" + c.base + "\x00" + config.Tenant
-	c.http = &http.Client{
-		Transport:     c.transport(),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return c, nil
-}
-
-func (c *Client) transport() *http.Transport {
-	dialer := net.Dialer{Timeout: c.config.ConnectTimeout}
-	return &http.Transport{
-		Proxy:       c.config.Proxy,
-		DialContext: dialer.DialContext,
-		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			RootCAs:    c.config.RootCAs,
-			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				certificate, err := c.config.Certificate()
-				if err == nil && certificate == nil {
-					err = errors.New("there is no client certificate to show")
-				}
-				return certificate, err
-			},
-			VerifyConnection: c.pinned,
-		},
-		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    c.config.ConnectTimeout,
-		MaxIdleConnsPerHost:    16,
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-	}
-}
-
-// pinned comes after the chain and the name have been verified.
-func (c *Client) pinned(state tls.ConnectionState) error {
-	if len(c.config.Pins) == 0 {
-		return nil
-	}
-	pin := sha256.Sum256(state.PeerCertificates[0].Raw)
-	if !slices.Contains(c.config.Pins, pin) {
-		return fmt.Errorf("the registration point's certificate is none of those that are pinned; its SHA-256 is %X", pin)
-	}
-	return nil
+	return &Client{config: config, mtls: c, scope: "registration point\x00" + c.Base() + "\x00" + config.Tenant}, nil
 }
 
 // Close closes connections that are not in use.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.mtls.Reconnect() }
 
 // Ready says why the registration point does not listen to us: the last time
 // our certificate or our tenant was refused. nil: nothing is known against it.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/certconnector/certconnector/internal/mtls"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
@@ -25,7 +26,7 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		d := v.refusal()
-		if d.Granted || !rules.MatchString(string(d.Rule)) || d.FailInfo < policymodule.BadAlg || d.FailInfo > policymodule.BadCertID ||
+		if d.Granted || !mtls.IsRule(string(d.Rule)) || d.FailInfo < policymodule.BadAlg || d.FailInfo > policymodule.BadCertID ||
 			strings.ContainsAny(d.Detail, "\r\n\x1b") || len([]rune(d.Detail)) > mostText {
 			t.Errorf("refused %+v", d)
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/certconnector/certconnector/internal/mtls"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
@@ -119,7 +120,7 @@ func readVerdict(status int, content []byte) (v verdict, err error) {
 // refusal keeps names few and texts short, whoever sends them.
 func (v verdict) refusal() policymodule.Decision {
 	rule, info := policymodule.Reason(v.Rule), policymodule.FailInfo(v.FailInfo)
-	if !rules.MatchString(v.Rule) {
+	if !mtls.IsRule(v.Rule) {
 		rule = RuleRefused
 	}
 	if info < policymodule.BadAlg || info > policymodule.BadCertID {

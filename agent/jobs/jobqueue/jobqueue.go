@@ -10,19 +10,16 @@ package jobqueue
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/internal/mtls"
 )
 
 // Config says whom to ask, and as whom.
@@ -54,87 +51,23 @@ type Config struct {
 }
 
 // Client asks one job queue. It is safe for concurrent use.
-type Client struct {
-	config Config
-	base   string
-	http   *http.Client
-}
+type Client struct{ mtls *mtls.Client }
 
 // New returns a client. It connects to nobody.
 func New(config Config) (*Client, error) {
-	base, err := url.Parse(config.URL)
-	switch {
-	case err != nil || base.Scheme != "https" || base.Host == "":
-		return nil, errors.New("job queue: url must be an address such as https://queue.corp.example/jobs; jobs go over mutual TLS only")
-	case base.User != nil || base.RawQuery != "" || base.Fragment != "":
-		return nil, errors.New("job queue: url has a user, a query or a fragment; write the address alone")
-	case config.Certificate == nil:
-		return nil, errors.New("job queue: there is no client certificate; it is what identifies us there")
+	c, err := mtls.New(mtls.Config{
+		Peer: peer, Example: "https://queue.corp.example/jobs",
+		URL: config.URL, Certificate: config.Certificate, RootCAs: config.RootCAs, Pins: config.Pins,
+		Proxy: config.Proxy, Dial: config.Dial, ConnectTimeout: config.ConnectTimeout, Timeout: config.Timeout,
+		MostAnswer: mostAnswer, MostRetryAfter: mostRetryAfter,
+		UserAgent: config.UserAgent, Clock: config.Clock, Log: config.Log,
+	})
+	if err != nil {
+		return nil, err
 	}
-	if config.Clock == nil {
-		config.Clock = time.Now
-	}
-	if config.Log == nil {
-		config.Log = zap.NewNop()
-	}
-	if config.ConnectTimeout <= 0 {
-		config.ConnectTimeout = 10 * time.Second
-	}
-	if config.Timeout <= 0 {
-		config.Timeout = time.Minute
-	}
-	if config.UserAgent == "" {
-		config.UserAgent = "certconnector"
-	}
-	c := &Client{config: config, base: strings.TrimRight(base.String(), "/")}
-	c.http = &http.Client{
-		Transport:     c.transport(),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return c, nil
-}
-
-func (c *Client) transport() *http.Transport {
-	dial := c.config.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: c.config.ConnectTimeout}).DialContext
-	}
-	return &http.Transport{
-		Proxy:       c.config.Proxy,
-		DialContext: dial,
-		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			RootCAs:    c.config.RootCAs,
-			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				certificate, err := c.config.Certificate()
-				if err == nil && certificate == nil {
-					err = errors.New("there is no client certificate to show")
-				}
-				return certificate, err
-			},
-			VerifyConnection: c.pinned,
-		},
-		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    c.config.ConnectTimeout,
-		MaxIdleConnsPerHost:    2,
-		IdleConnTimeout:        30 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-	}
-}
-
-// pinned comes after the chain and the name have been verified.
-func (c *Client) pinned(state tls.ConnectionState) error {
-	if len(c.config.Pins) == 0 {
-		return nil
-	}
-	pin := sha256.Sum256(state.PeerCertificates[0].Raw)
-	if !slices.Contains(c.config.Pins, pin) {
-		return fmt.Errorf("the job queue's certificate is none of those that are pinned; its SHA-256 is %X", pin)
-	}
-	return nil
+	return &Client{c}, nil
 }
 
 // Reconnect closes connections that are not in use, so that the next question
 // is asked with the client certificate as it is now.
-func (c *Client) Reconnect() { c.http.CloseIdleConnections() }
+func (c *Client) Reconnect() { c.mtls.Reconnect() }
