@@ -83,6 +83,9 @@ func neighbour(pkg string) string {
 // Test files may import what they like.
 var importers = map[string]string{
 	"github.com/kardianos/service":                               "internal/osservice",
+	"github.com/google/go-tpm":                                   "internal/keys",
+	"github.com/ThalesGroup/crypto11":                            "internal/keys",
+	"github.com/miekg/pkcs11":                                    "internal/keys",
 	"github.com/Azure/azure-sdk-for-go":                          "intune",
 	"github.com/prometheus/client_golang":                        "internal/metrics",
 	"github.com/smallstep/pkcs7":                                 "internal/cms",
