@@ -2,93 +2,262 @@ package intune
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
-// Finding is one thing that Check looked at.
+// Level says how much a finding matters.
+type Level int
+
+// The levels, the least first. A note asks for nothing.
+const (
+	OK Level = iota
+	Note
+	Warning
+	Failure
+)
+
+// String returns the level's name, as tables and JSON have it.
+func (l Level) String() string {
+	switch l {
+	case OK:
+		return "ok"
+	case Note:
+		return "note"
+	case Warning:
+		return "warning"
+	}
+	return "failure"
+}
+
+// MarshalText implements encoding.TextMarshaler with String.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// Finding is one thing that Diagnose found out about a tenant. Text may have
+// words of the cloud in it, which are not fit for a terminal as they are.
 type Finding struct {
-	Name   string // graph-token, graph-role, discovery, intune-token, intune-role or revocation
-	Detail string // what was found
-	Err    error  // nil: in order
+	ID    string `json:"id"` // one of the Check constants, which never change
+	Level Level  `json:"level"`
+	Text  string `json:"text"`
+	Fix   string `json:"fix,omitempty"`   // what to do; "" where there is nothing to do
+	Waits bool   `json:"waits,omitempty"` // somebody else's doing, or time, may mend it: asking again later is worth while
 }
 
-// Check signs in for both resources, looks at the roles in the tokens and asks
-// where the tenant's services are. It validates nothing and changes nothing;
-// what depends on a failed step is left out. New tokens are asked for when a
-// role is missing, so that a consent given meanwhile is seen.
-func (c *Client) Check(ctx context.Context) []Finding {
-	graph, findings := c.checkToken(ctx, "graph", c.graphTokens, nil)
-	if graph {
-		findings = append(findings, c.checkDiscovery(ctx))
-	}
-	_, findings = c.checkToken(ctx, "intune", c.intuneTokens, findings)
-	return findings
+// IDs of findings.
+const (
+	CheckConfig       = "intune.config"            // what the configuration names can be used
+	CheckReach        = "intune.reach"             // sign-in, Graph and Intune answer, themselves
+	CheckClock        = "intune.clock"             // their clock and ours agree
+	CheckTenant       = "intune.tenant"            // Entra ID knows the tenant
+	CheckApplication  = "intune.application"       // and in it the application
+	CheckCredential   = "intune.credential"        // whose certificate or secret is in force and known
+	CheckSignIn       = "intune.signin"            // so that it gives tokens
+	CheckGraph        = "intune.permission.graph"  // one that may look for services
+	CheckIntune       = "intune.permission.intune" // and one that may have challenges validated
+	CheckLicence      = "intune.licence"           // in a tenant that has Intune
+	CheckServices     = "intune.services"          // at addresses that may be sent a token
+	CheckVerdict      = "intune.verdict"           // where a made-up challenge is refused
+	CheckRevocation   = "intune.revocation"        // revocations, where they are configured
+	CheckFeature      = "intune.permission.feature"
+	CheckRegistration = "intune.registration" // the certificates of the app registration
+)
+
+// Wanted is what a configuration expects of a tenant.
+type Wanted struct {
+	// Challenge is a request, DER, whose challenge was made up. "": no verdict
+	// is asked for.
+	Challenge []byte
+
+	Revocation bool     // revocations are asked for
+	Graph      []string // further application permissions of Microsoft Graph
+	Rotation   bool     // certificates of the app registration are replaced
 }
 
-// checkToken reports whether there is a token, and appends what it found.
-func (c *Client) checkToken(ctx context.Context, name string, t *tokens, findings []Finding) (bool, []Finding) {
-	tok, err := t.get(ctx)
-	if err == nil && !tok.has(t.role) && t.drop(tok) {
-		tok, err = t.get(ctx)
-	}
+// Diagnose asks the cloud, step by step, whether a tenant can do what is
+// wanted, and says of the first step that fails why. It changes nothing: the
+// one request that it has validated cannot be granted, and no revocations are
+// downloaded, since Intune would give none for an hour after that. It keeps
+// nothing, so that a consent given meanwhile is seen by the next call.
+func Diagnose(ctx context.Context, config Config, want Wanted) []Finding {
+	c, err := New(config)
 	if err != nil {
-		return false, append(findings, Finding{Name: name + "-token", Err: err})
+		return []Finding{fail(CheckConfig, "correct the tenant in the configuration, or the file that it names", "%v", err)}
 	}
-	findings = append(findings, Finding{Name: name + "-token", Detail: "audience " + tok.audience})
-	role := Finding{Name: name + "-role", Detail: "roles " + strings.Join(tok.roles, ", ")}
-	if !tok.has(t.role) {
-		role.Err = fmt.Errorf("the token for %s lacks the role %s: grant this application permission with admin consent", strings.TrimSuffix(t.scope, ".default"), t.role)
+	defer c.Close()
+	d := &diagnosis{client: c, want: want, dates: &dates{base: c.http.Transport, clock: c.config.Clock}}
+	c.http.Transport = d.dates
+	d.checkCredential()
+	if d.worst() < Failure {
+		d.checkCloud(ctx)
 	}
-	return true, append(findings, role)
+	d.checkClock()
+	return d.found
 }
 
-func (c *Client) checkDiscovery(ctx context.Context) Finding {
-	uris, _, err := c.locator.lookup(ctx, serviceSCEP)
+// diagnosis is one run of Diagnose.
+type diagnosis struct {
+	client *Client
+	want   Wanted
+	dates  *dates
+	found  []Finding
+}
+
+func (d *diagnosis) add(f ...Finding) { d.found = append(d.found, f...) }
+
+func (d *diagnosis) worst() Level {
+	worst := OK
+	for _, f := range d.found {
+		worst = max(worst, f.Level)
+	}
+	return worst
+}
+
+func (d *diagnosis) has(id string) bool {
+	return slices.ContainsFunc(d.found, func(f Finding) bool { return f.ID == id })
+}
+
+func fail(id, fix, format string, args ...any) Finding {
+	return Finding{ID: id, Level: Failure, Fix: fix, Text: fmt.Sprintf(format, args...)}
+}
+
+func fine(id, format string, args ...any) Finding {
+	return Finding{ID: id, Text: fmt.Sprintf(format, args...)}
+}
+
+// checkCloud goes the way of a request: sign-in, permission, service, verdict.
+func (d *diagnosis) checkCloud(ctx context.Context) {
+	cfg := d.client.config
+	graph, err := d.client.graphTokens.get(ctx)
 	if err != nil {
-		return Finding{Name: "discovery", Err: err}
+		d.add(d.cause(err))
+		return
 	}
-	return Finding{Name: "discovery", Detail: strings.Join(uris, ", ")}
-}
-
-// SignIn asks for a token for Intune unless a good one is held. A Client that
-// was made for the purpose tells whether Entra ID takes a credential.
-func (c *Client) SignIn(ctx context.Context) error {
-	_, err := c.intuneTokens.get(ctx)
-	return err
-}
-
-// CheckRevocation asks where the revocation service is. It asks for no
-// requests: Intune would give none for an hour after that.
-func (c *Client) CheckRevocation(ctx context.Context) Finding {
-	uris, _, err := c.locator.lookup(ctx, c.config.Endpoints.RevocationService)
+	d.add(fine(CheckSignIn, "Entra ID gives tokens to the application %s in the tenant %s", cfg.ClientID, cfg.TenantID))
+	intune, err := d.client.intuneTokens.get(ctx)
 	if err != nil {
-		return Finding{Name: "revocation", Err: err}
+		d.add(d.cause(err))
+	} else {
+		d.add(permission(CheckIntune, "Intune", roleIntune, intune))
 	}
-	return Finding{Name: "revocation", Detail: strings.Join(uris, ", ")}
+	found := d.checkServices(ctx, graph, intune)
+	if found && len(d.want.Challenge) > 0 && intune != nil {
+		d.checkVerdict(ctx, intune)
+	}
+	if found && d.want.Revocation {
+		d.checkRevocation(ctx)
+	}
+	for _, p := range d.want.Graph {
+		d.add(permission(CheckFeature, "Microsoft Graph", p, graph))
+	}
+	if d.want.Rotation && graph.has(roleGraph) {
+		d.checkRegistration(ctx)
+	}
 }
 
-// CheckGraphRoles looks for further permissions in the token for Graph, such as
-// those of PFX certificates. A new token is asked for when one is missing.
-func (c *Client) CheckGraphRoles(ctx context.Context, permissions ...string) []Finding {
-	tok, err := c.graphTokens.get(ctx)
-	lacks := func() bool {
-		return slices.ContainsFunc(permissions, func(p string) bool { return !tok.has(p) })
+// permission looks for an application role in a token. It is not verified:
+// the service does that.
+func permission(id, api, role string, tok *token) Finding {
+	if tok.has(role) {
+		return fine(id, "the token for %s has the permission %s", api, role)
 	}
-	if err == nil && lacks() && c.graphTokens.drop(tok) {
-		tok, err = c.graphTokens.get(ctx)
+	have := "no permission at all"
+	if len(tok.roles) > 0 {
+		have = "only " + strings.Join(tok.roles, ", ")
 	}
+	f := fail(id, "in the app registration: API permissions, Add a permission, "+api+", Application permissions, "+role+
+		"; then Grant admin consent, which takes a few minutes to count", "the token for %s lacks the permission %s; it has %s", api, role, have)
+	f.Waits = true
+	return f
+}
+
+// checkServices asks where the tenant's services are, and reports whether the
+// one for SCEP is known.
+func (d *diagnosis) checkServices(ctx context.Context, graph, intune *token) bool {
+	uris, _, err := d.client.locator.lookup(ctx, serviceSCEP)
+	role := permission(CheckGraph, "Microsoft Graph", roleGraph, graph)
+	e, absent := errors.AsType[*ServiceNotFoundError](err)
+	switch {
+	case err == nil && role.Level == Failure:
+		d.add(Finding{ID: CheckGraph, Level: Note, Text: role.Text + "; the services are told all the same"})
+	case err == nil || absent || role.Level == OK:
+		d.add(role)
+	default:
+		d.add(role) // which is why
+		return false
+	}
+	switch {
+	case err == nil:
+		d.add(fine(CheckServices, "requests are validated at %s", strings.Join(uris, ", ")))
+	case absent && len(e.Refused) > 0:
+		d.add(fail(CheckServices, "if that host is Microsoft's, add it to urls.service_hosts of the tenant", "%v", err))
+	case absent && intune != nil && !intune.has(roleIntune):
+		d.add(Finding{ID: CheckServices, Level: Failure, Waits: true, Fix: "see to " + CheckIntune + " first",
+			Text: "the tenant's list of services has no " + e.Service})
+	case absent:
+		f := fail(CheckLicence, "see to it that the tenant has an Intune licence, and that its MDM authority is set (Intune admin centre, Tenant administration)",
+			"the tenant's list of services has no %s, although the application may use it", e.Service)
+		f.Waits = true
+		d.add(f)
+	default:
+		d.add(d.cause(err))
+	}
+	return err == nil
+}
+
+// checkVerdict has Intune refuse a request.
+func (d *diagnosis) checkVerdict(ctx context.Context, tok *token) {
+	err := d.client.Validate(ctx, ValidateRequest{TransactionID: newGUID(), CSR: d.want.Challenge})
+	verdict, refused := errors.AsType[*ScepError](err)
+	e, answered := errors.AsType[*HTTPError](err)
+	switch {
+	case err == nil:
+		d.add(fail(CheckVerdict, "do not serve devices; find out who answers in Intune's place",
+			"a request with a made-up challenge was granted: whoever answered does not validate"))
+	case refused && slices.Contains([]Code{CertificateRequestDecodingFailed, ChallengePasswordMissing}, verdict.Code):
+		d.add(Finding{ID: CheckVerdict, Level: Warning, Text: verdict.Error() + ": it did not read the request",
+			Fix: "look whether requests of devices fare better, and report this"})
+	case refused:
+		d.add(fine(CheckVerdict, "Intune refused a made-up challenge, as it should: %s", verdict.RawCode))
+	case answered && tok.has(roleIntune) && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
+		f := fail(CheckLicence, "wait some minutes after a consent; then see to Intune licence and MDM authority of the tenant, and that sign-in and Intune belong to one cloud",
+			"Intune refuses a token that has the permission: %v", err)
+		f.Waits = true
+		d.add(f)
+	case answered && d.has(CheckIntune) && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
+		// the missing permission has been said
+	default:
+		d.add(d.cause(err))
+	}
+}
+
+// checkRevocation asks where the revocation service is.
+func (d *diagnosis) checkRevocation(ctx context.Context) {
+	service := d.client.config.Endpoints.RevocationService
+	uris, _, err := d.client.locator.lookup(ctx, service)
 	if err != nil {
-		return []Finding{{Name: "graph-token", Err: err}}
+		d.add(fail(CheckRevocation, "see to licence and MDM authority; or Microsoft has given the service another name: api.revocation_service", "%v", err))
+		return
 	}
-	var findings []Finding
-	for _, p := range permissions {
-		f := Finding{Name: "graph-role", Detail: p}
-		if !tok.has(p) {
-			f.Err = fmt.Errorf("the token for Microsoft Graph lacks the role %s: grant this application permission with admin consent", p)
-		}
-		findings = append(findings, f)
+	d.add(fine(CheckRevocation, "revocations are asked for at %s; that they are handed out is not tried, for Intune would give none for an hour after that", strings.Join(uris, ", ")))
+}
+
+// checkRegistration reads the keys that a rotation replaces.
+func (d *diagnosis) checkRegistration(ctx context.Context) {
+	app, err := d.client.Application(ctx)
+	if err != nil {
+		d.add(d.cause(err))
+		return
 	}
-	return findings
+	var ends []string
+	for _, k := range app.Keys {
+		ends = append(ends, fmt.Sprintf("%s until %s", k.Thumbprint, k.NotAfter.UTC().Format(time.DateOnly)))
+	}
+	if len(ends) == 0 {
+		ends = []string{"none"}
+	}
+	d.add(fine(CheckRegistration, "certificates of the app registration: %s; that they may be replaced is seen at the first replacement", strings.Join(ends, ", ")))
 }

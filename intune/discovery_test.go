@@ -214,33 +214,3 @@ func TestTokenStaysAtHome(t *testing.T) {
 		t.Errorf("the other host was visited %d times", n)
 	}
 }
-
-func TestCheck(t *testing.T) {
-	w := newWorld(t, intunetest.Options{})
-	for _, f := range w.client.Check(t.Context()) {
-		if f.Err != nil || f.Detail == "" {
-			t.Errorf("%s: %q, %v", f.Name, f.Detail, f.Err)
-		}
-	}
-	bad := func(want ...string) {
-		t.Helper()
-		var have []string
-		for _, f := range w.newClient(t, withCredential(intune.Credential{Secret: intunetest.ContosoSecret})).Check(t.Context()) {
-			if f.Err != nil {
-				have = append(have, f.Name)
-			}
-		}
-		if strings.Join(have, " ") != strings.Join(want, " ") {
-			t.Errorf("findings %v, want %v", have, want)
-		}
-	}
-	_ = w.cloud.SetRoles(intunetest.ContosoID, intunetest.ContosoClient)
-	bad("graph-role", "discovery", "intune-role")
-	_ = w.cloud.SetRoles(intunetest.ContosoID, intunetest.ContosoClient, intunetest.RoleGraph)
-	bad("intune-role")
-	_ = w.cloud.SetSecrets(intunetest.ContosoID, intunetest.ContosoClient, "another")
-	bad("graph-token", "intune-token")
-	if n := w.counts()[intunetest.Validate]; n != 0 {
-		t.Errorf("%d validations", n)
-	}
-}

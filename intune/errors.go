@@ -198,6 +198,10 @@ var authHints = map[int]string{
 	700016:  "the application is not in this tenant: check client ID and tenant ID",
 	90002:   "the tenant does not exist: check tenant ID and cloud",
 	500011:  "the tenant does not know the resource: check the cloud and that Intune was ever set up",
+	7000218: "the sign-in carried no credential: configure a certificate",
+	7000112: "the application is disabled in the tenant: enable it under Enterprise applications",
+	900023:  "the tenant is neither a GUID nor a domain name of a tenant: check tenant ID",
+	53003:   "a Conditional Access policy of the tenant forbids the sign-in: exempt the application (workload identities)",
 	50196:   "too many sign-ins: something asks for tokens in a loop; wait a few minutes",
 }
 

@@ -61,6 +61,13 @@ func (c *Client) signIn(ctx context.Context, scope string) (azcore.AccessToken, 
 	return azcore.AccessToken{}, err
 }
 
+// SignIn asks for a token for Intune unless a good one is held. A Client that
+// was made for the purpose tells whether Entra ID takes a credential.
+func (c *Client) SignIn(ctx context.Context) error {
+	_, err := c.intuneTokens.get(ctx)
+	return err
+}
+
 // signInWith makes one token request, with an assertion or else with the
 // client secret.
 func (c *Client) signInWith(ctx context.Context, scope string, assert func() (string, error)) (token azcore.AccessToken, err error) {
