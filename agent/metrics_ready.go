@@ -18,11 +18,10 @@ func (a *Agent) buildStatus() {
 	a.owed.read = a.journal.DebtStats
 	a.sources.read = func(ctx context.Context) ([]journal.Source, error) { return a.journal.Sources(ctx) }
 	a.status = status.New(status.Config{
-		Checks: []status.Check{
-			{Name: "journal", Check: a.journal.Err}, {Name: "certificates", Check: a.expired}, {Name: "jobs", Check: a.jobProblems},
-		},
+		Checks: []status.Check{{Name: "journal", Check: a.journal.Err}, {Name: "certificates", Check: a.expired}},
 		Neighbours: []status.Check{
 			{Name: "validate", Check: a.cannotValidate}, {Name: "issue", Check: a.cannotIssue}, {Name: "notify", Check: a.cannotNotify},
+			{Name: "jobs", Check: a.jobProblems}, // devices enrol all the same
 		},
 		Last: a.lastHeard, Metrics: a.meter.Handler(),
 	})

@@ -52,7 +52,7 @@ func (a *Agent) sampleState() {
 	a.meter.Sampled(metrics.Gauge, "ready", "Whether /readyz answers 200.", nil, func(emit metrics.Emit) {
 		emit(truth(len(a.status.Problems()) == 0))
 	})
-	able := metrics.Label{Name: "able", Values: []string{"validate", "issue", "notify", "journal", "certificates", "jobs"}}
+	able := metrics.Label{Name: "able", Values: []string{"validate", "issue", "notify", "jobs", "journal", "certificates"}}
 	a.meter.Sampled(metrics.Gauge, "able", "Whether the service can do a part of its work, as far as it knows: the groups of /readyz?verbose.",
 		[]metrics.Label{able}, func(emit metrics.Emit) {
 			for _, g := range a.status.Groups() {

@@ -127,7 +127,7 @@ func (a *Agent) Revoke(ctx context.Context, caName, serial string, reason ca.Rea
 func (a *Agent) Status(ctx context.Context) (control.Status, error) {
 	problems := a.status.Problems()
 	st := control.Status{
-		Version: a.options.Version, StartedAt: a.began, Ready: len(problems) == 0, Problems: problems, Warnings: a.cfg.Warnings(),
+		Version: a.options.Version, StartedAt: a.began, Ready: len(problems) == 0, Problems: problems, Warnings: append(a.cfg.Warnings(), a.status.Warnings()...),
 		Queues: []control.Queue{queue("RA keys", a.handler.Queue())}, Owed: []control.Owed{},
 	}
 	for _, c := range a.cfg.CAs {

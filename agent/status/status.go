@@ -29,7 +29,7 @@ type Config struct {
 	Checks []Check
 	// Neighbours are what others have to do with us. They are told by
 	// /readyz?verbose and decide nothing: every instance has the same neighbours,
-	// so that taking one out would help nobody.
+	// and the same sources of jobs, so that taking one out would help nobody.
 	Neighbours []Check
 	// Last is what /readyz?verbose ends with; nil: nothing.
 	Last func() []Last
@@ -57,7 +57,15 @@ func (s *Status) Problems() []string {
 	if !s.started.Load() {
 		all = append(all, starting)
 	}
-	for _, c := range s.Checks {
+	return append(all, failing(s.Checks)...)
+}
+
+// Warnings names what is in the way of neighbours and of jobs.
+func (s *Status) Warnings() []string { return failing(s.Neighbours) }
+
+func failing(checks []Check) []string {
+	var all []string
+	for _, c := range checks {
 		if err := c.Check(); err != nil {
 			all = append(all, c.Name+": "+err.Error())
 		}

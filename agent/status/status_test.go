@@ -63,6 +63,9 @@ func TestVerboseTellsWhatCanBeDone(t *testing.T) {
 	if code, body := get(t, s, "/readyz"); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("without verbose: %d %q", code, body)
 	}
+	if w := s.Warnings(); len(w) != 1 || !strings.HasPrefix(w[0], "validate: tenant a") {
+		t.Errorf("warnings %q", w)
+	}
 	broken = errors.New(strings.Repeat("disk is full ", 1000))
 	if code, body := get(t, s, "/readyz?verbose"); code != http.StatusServiceUnavailable || !strings.HasPrefix(body, "ready: no\n") || len(body) > 2000 {
 		t.Errorf("with a broken journal: %d, %d octets", code, len(body))
