@@ -74,15 +74,11 @@ type Import struct {
 
 func (s *server) jobs(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	f := JobFilter{States: q["state"], Source: q.Get("source")}
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			answer(w, nil, &Error{Code: CodeInvalid, Text: "limit is no positive number"})
-			return
-		}
-		f.Limit = n
+	limit, ok := readLimit(w, q)
+	if !ok {
+		return
 	}
+	f := JobFilter{States: q["state"], Source: q.Get("source"), Limit: limit}
 	list, err := s.svc.Jobs(r.Context(), f)
 	answer(w, append([]Job{}, list...), err)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -90,15 +91,11 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) requests(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	f := Filter{States: q["state"], Endpoint: q.Get("endpoint")}
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			answer(w, nil, &Error{Code: CodeInvalid, Text: "limit is no positive number"})
-			return
-		}
-		f.Limit = n
+	limit, ok := readLimit(w, q)
+	if !ok {
+		return
 	}
+	f := Filter{States: q["state"], Endpoint: q.Get("endpoint"), Limit: limit}
 	list, err := s.svc.Requests(r.Context(), f)
 	if list == nil {
 		list = []Request{} // an empty JSON list, not null
@@ -189,6 +186,21 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 		return false
 	}
 	return true
+}
+
+// readLimit reads how many entries a list may have, 0 when that is not said; it
+// answers and returns false when it cannot.
+func readLimit(w http.ResponseWriter, q url.Values) (limit int, ok bool) {
+	text := q.Get("limit")
+	if text == "" {
+		return 0, true
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		answer(w, nil, &Error{Code: CodeInvalid, Text: "limit is no positive number"})
+		return 0, false
+	}
+	return n, true
 }
 
 // answer writes a value, or an error.
