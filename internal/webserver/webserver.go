@@ -1,6 +1,7 @@
 // Package webserver is the HTTP server under every face of the service: every
 // timeout set, sizes and connections limited, TLS 1.2 or later with a
-// certificate that can be replaced while it runs, a graceful end.
+// certificate that can be replaced while it runs, a graceful end. What it
+// shows can be switched under open connections.
 package webserver
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -49,10 +51,17 @@ type Config struct {
 type Server struct {
 	listener net.Listener
 	http     *http.Server
-	grace    time.Duration
 	giveUp   context.CancelFunc // ends the contexts of requests
 	fresh    newcomers
+
+	mu      sync.RWMutex // guards present
+	present *settings
 }
+
+const (
+	defaultWriteTimeout = 90 * time.Second
+	defaultGrace        = 15 * time.Second
+)
 
 // Listen opens the address, so that readiness is reported only when nobody is
 // turned away. Where systemd has opened it already (LISTEN_FDS), that socket is
@@ -76,31 +85,30 @@ func Listen(c Config) (*Server, error) {
 	l = netutil.LimitListener(l, orElse(c.Connections, 4096))
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{listener: l, grace: orElse(c.Grace, 15*time.Second), giveUp: cancel}
+	s := &Server{listener: l, giveUp: cancel, present: newSettings(c)}
 	s.http = &http.Server{
-		Handler:           c.Handler,
+		Handler:           http.HandlerFunc(s.serveHTTP),
 		ErrorLog:          errorLog,
 		MaxHeaderBytes:    orElse(c.HeaderBytes, 128<<10),
 		ReadHeaderTimeout: orElse(c.ReadHeaderTimeout, 10*time.Second),
 		ReadTimeout:       orElse(c.ReadTimeout, 30*time.Second),
-		WriteTimeout:      orElse(c.WriteTimeout, 90*time.Second),
+		WriteTimeout:      orElse(c.WriteTimeout, defaultWriteTimeout),
 		IdleTimeout:       orElse(c.IdleTimeout, 2*time.Minute),
 		// A stopping service lets requests finish: they end with the grace, not
 		// with the context of Serve.
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
-	if c.OnStop != nil {
-		s.http.RegisterOnShutdown(c.OnStop)
-	}
-	if c.GetCertificate != nil {
-		s.http.TLSConfig = tlsConfig(c)
-	}
+	s.http.RegisterOnShutdown(func() {
+		if onStop := s.settings().onStop; onStop != nil {
+			onStop()
+		}
+	})
 	s.fresh.watch(s.http)
 	return s, nil
 }
 
 func tlsConfig(c Config) *tls.Config {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.GetCertificate}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
 	if c.ClientCAs != nil {
 		t.ClientCAs, t.ClientAuth = c.ClientCAs, tls.RequestClientCert
 	}
@@ -123,22 +131,18 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer s.giveUp()
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
+		grace := s.settings().grace
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		_ = s.listener.Close() // a second close, by Shutdown, is the one that tells
 		s.fresh.wait(limited)
 		err := s.http.Shutdown(limited)
 		if err != nil {
-			err = errors.Join(fmt.Errorf("requests were still in flight after %s: %w", s.grace, err), s.http.Close())
+			err = errors.Join(fmt.Errorf("requests were still in flight after %s: %w", grace, err), s.http.Close())
 		}
 		stopped <- err
 	})
-	var err error
-	if s.http.TLSConfig != nil {
-		err = s.http.ServeTLS(s.listener, "", "")
-	} else {
-		err = s.http.Serve(s.listener)
-	}
+	err := s.http.Serve(switching{s.listener, s})
 	if stop() { // not asked to stop: the listener failed
 		return errors.Join(fmt.Errorf("serving on %s: %w", s.Addr(), err), s.http.Close())
 	}
