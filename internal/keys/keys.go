@@ -66,7 +66,7 @@ func Places() []Place { return []Place{File, TPM, DPAPI} }
 type Keys struct {
 	cfg   Config
 	tpm   *tpm
-	store modules
+	store *modules
 
 	mu     sync.Mutex // guards the rest
 	closed bool
