@@ -86,7 +86,7 @@ type identityKey struct{}
 // identify puts who the listener says a caller is into the request.
 func identify(certificates *webauth.Certificates, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who := func() (string, error) { return certificates.Identify(r.TLS) }
+		who := func() (string, error) { return certificates.IdentifyRequest(r) }
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/forwarded"
 )
 
 // Authenticator tells who asks by whatever a listener takes: certificates,
@@ -20,12 +22,13 @@ type Authenticator struct {
 
 // Identify returns the caller's configured name, or a *Refusal. A certificate
 // that was shown decides, even where a password came along: that a caller has
-// a wrong certificate is never hidden behind a right password.
+// a wrong certificate is never hidden behind a right password. What a trusted
+// proxy handed on is judged as if it had been shown here (see internal/forwarded).
 func (a *Authenticator) Identify(r *http.Request) (name string, err error) {
-	shown := r.TLS != nil && len(r.TLS.PeerCertificates) > 0
+	shown := len(forwarded.ClientCertificates(r)) > 0
 	switch {
 	case a.Certificates != nil && (shown || a.Passwords == nil):
-		return a.Certificates.Identify(r.TLS)
+		return a.Certificates.IdentifyRequest(r)
 	case a.Passwords != nil:
 		return a.Passwords.Identify(r)
 	}

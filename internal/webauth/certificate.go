@@ -12,9 +12,12 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/forwarded"
 )
 
 // Client is one caller that a certificate may identify.
@@ -82,6 +85,12 @@ func same(a, b Client) bool {
 	}
 	return len(a.Pins) == 0 && len(b.Pins) == 0 ||
 		slices.ContainsFunc(a.Pins, func(pin [32]byte) bool { return slices.Contains(b.Pins, pin) })
+}
+
+// IdentifyRequest is Identify with the certificates that the client showed, here
+// or to a proxy that is trusted to hand them on.
+func (c *Certificates) IdentifyRequest(r *http.Request) (string, error) {
+	return c.Identify(&tls.ConnectionState{PeerCertificates: forwarded.ClientCertificates(r)})
 }
 
 // Identify returns the caller's configured name, or a *Refusal. The rules are

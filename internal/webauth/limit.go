@@ -12,7 +12,8 @@ const (
 	maxSources        = 4096
 )
 
-// peer is the address of the connection's other end.
+// peer is the device's address: the connection's other end, or whom a trusted
+// proxy speaks for.
 func peer(r *http.Request) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certconnector/certconnector/internal/forwarded"
 	"github.com/certconnector/certconnector/internal/pace"
 	"github.com/certconnector/certconnector/internal/secret"
 )
@@ -85,13 +86,13 @@ func NewPasswords(accounts []Account, clock func() time.Time) (*Passwords, error
 // carries, or a *Refusal. The name may come as user@domain or DOMAIN\user, as
 // MDM servers send it to NDES; its letters' case does not matter.
 //
-// A request that came neither over TLS nor from this machine is refused
-// before anything of it is read. After ten failures in a minute a source
+// A request that came neither over TLS nor from this machine, as from a proxy
+// that ends TLS here, is refused before anything of it is read. After ten failures in a minute a source
 // address (an IPv6 source is a /64) is told so, unless it sends the right password. A request
 // without credentials is no failure: most clients ask once without.
 func (p *Passwords) Identify(r *http.Request) (string, error) {
 	source := peer(r)
-	if r.TLS == nil && !source.IsLoopback() {
+	if r.TLS == nil && !forwarded.Peer(r).IsLoopback() {
 		return "", &Refusal{Rule: RuleWithoutTLS, Detail: "names and passwords are taken over TLS only"}
 	}
 	name, password, ok := r.BasicAuth()
