@@ -72,8 +72,8 @@ type Registration struct {
 	now       func() time.Time
 	endpoints map[string]*Endpoint
 	hub       *hub
-	admitting singleflight.Group // identical requests in flight are joined
-	recent    recent
+	admitting *singleflight.Group // identical requests in flight are joined
+	recent    *recent
 
 	working  sync.WaitGroup // entries being driven; drained by Close
 	life     context.Context
@@ -102,7 +102,7 @@ func New(cfg Config) *Registration {
 	}
 	r := &Registration{
 		cfg: cfg, log: cfg.Log, audit: cfg.Audit, now: cfg.Clock,
-		endpoints: make(map[string]*Endpoint), hub: newHub(),
+		endpoints: make(map[string]*Endpoint), hub: newHub(), admitting: &singleflight.Group{}, recent: &recent{},
 	}
 	r.life, r.stop = context.WithCancel(context.Background())
 	r.workLife, r.abort = context.WithCancel(context.Background())

@@ -17,8 +17,9 @@ type Counter struct {
 // Counter adds a counter. Its name has neither prefix nor the ending _total.
 func (r *Registry) Counter(name, help string, labels ...Label) *Counter {
 	full, names := r.describe("counter", name+"_total", help, labels)
-	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: full, Help: help}, names)
-	r.registry.MustRegister(vec)
+	vec := vector(r.shared, full, func() *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: full, Help: help}, names)
+	})
 	return &Counter{newFamily(labels, func(values []string) prometheus.Counter { return vec.WithLabelValues(values...) })}
 }
 
@@ -42,8 +43,9 @@ var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 
 // ending _duration_seconds.
 func (r *Registry) Histogram(name, help string, labels ...Label) *Histogram {
 	full, names := r.describe("histogram", name+"_duration_seconds", help, labels)
-	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: full, Help: help, Buckets: buckets}, names)
-	r.registry.MustRegister(vec)
+	vec := vector(r.shared, full, func() *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: full, Help: help, Buckets: buckets}, names)
+	})
 	return &Histogram{newFamily(labels, func(values []string) prometheus.Observer { return vec.WithLabelValues(values...) })}
 }
 

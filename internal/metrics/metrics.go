@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -35,8 +34,10 @@ type Label struct {
 
 // Registry is the metrics of one service. It is safe for concurrent use.
 type Registry struct {
-	registry *prometheus.Registry
-	known    []Description
+	shared  *shared
+	known   []Description
+	built   []Description      // of known: what New made
+	pending map[string]*source // of a Registry of Next, until Commit
 }
 
 // Description is one metric as a page of documentation shows it.
@@ -54,8 +55,8 @@ type Build struct {
 
 // New returns a registry with the Go runtime, the process and the build in it.
 func New(b Build) *Registry {
-	r := &Registry{registry: prometheus.NewRegistry()}
-	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r := &Registry{shared: newShared()}
+	r.shared.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	labels := []Label{
 		{Name: "version", Values: []string{b.Version}}, {Name: "goversion", Values: []string{runtime.Version()}},
 		{Name: "goos", Values: []string{runtime.GOOS}}, {Name: "goarch", Values: []string{runtime.GOARCH}},
@@ -63,6 +64,7 @@ func New(b Build) *Registry {
 	r.Sampled(Gauge, "build_info", "The running program; always 1.", labels, func(emit Emit) {
 		emit(1, b.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	})
+	r.built = slices.Clone(r.known)
 	return r
 }
 
@@ -82,7 +84,7 @@ const (
 
 // Handler answers a scrape, in the text form or what else the scraper asks for.
 func (r *Registry) Handler() http.Handler {
-	return promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{
+	return promhttp.HandlerFor(r.shared.registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: atOnce, Timeout: scrapeWithin,
 	})
 }

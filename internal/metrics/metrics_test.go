@@ -119,6 +119,52 @@ func TestScrapeIsWellFormed(t *testing.T) {
 	}
 }
 
+// The configuration changes: what was counted goes on, under old and new names.
+func TestCountersGoOnUnderAnotherConfiguration(t *testing.T) {
+	renamed := metrics.Label{Name: "endpoint", Values: []string{"corp", "new"}}
+	first := metrics.New(metrics.Build{Version: "1"})
+	asked, took := first.Counter("asked", "How often.", endpoints), first.Histogram("answer", "How long.", endpoints)
+	sampleWith := func(r *metrics.Registry, label metrics.Label, n float64) {
+		r.Sampled(metrics.Total, "sent_away_total", "Kept elsewhere.", []metrics.Label{label}, func(emit metrics.Emit) { emit(n, "corp") })
+		r.Sampled(metrics.Gauge, "waiting", "How many wait.", []metrics.Label{label}, func(emit metrics.Emit) { emit(n, label.Values[1]) })
+	}
+	sampleWith(first, endpoints, 5)
+	first.Sampled(metrics.Gauge, "gone", "Of the first configuration.", nil, func(emit metrics.Emit) { emit(1) })
+	asked.Inc("corp")
+	asked.Inc("lab")
+	took.Observe(time.Second, "corp")
+
+	second := first.Next()
+	again, _ := second.Counter("asked", "How often.", renamed), second.Histogram("answer", "How long.", renamed)
+	sampleWith(second, renamed, 2)
+	second.Sampled(metrics.Gauge, "came", "Of the second configuration.", nil, func(emit metrics.Emit) { emit(7) })
+	want(t, scrape(t, first), `certconnector_waiting{endpoint="lab"} 5`, `certconnector_gone 1`)
+	second.Commit()
+	again.Inc("new")
+	again.Inc("corp")
+	asked.Inc("lab") // what is in flight
+	for range 2 {
+		text := scrape(t, second)
+		want(t, text,
+			`certconnector_asked_total{endpoint="corp"} 2`, `certconnector_asked_total{endpoint="lab"} 2`, `certconnector_asked_total{endpoint="new"} 1`,
+			`certconnector_answer_duration_seconds_count{endpoint="corp"} 1`,
+			`certconnector_sent_away_total{endpoint="corp"} 7`, `certconnector_waiting{endpoint="new"} 2`, `certconnector_came 7`)
+		if strings.Contains(text, "certconnector_gone 1") || strings.Contains(text, `certconnector_waiting{endpoint="lab"}`) || !strings.Contains(text, `version="1"`) {
+			t.Error("gauges of the first configuration are still read, or the build is not")
+		}
+	}
+	if n := len(second.Descriptions()); n != 6 {
+		t.Errorf("%d metrics are described", n)
+	}
+	for range 3 { // each reload hands on what it was handed
+		third := second.Next()
+		sampleWith(third, renamed, 1)
+		third.Commit()
+		second = third
+	}
+	want(t, scrape(t, second), `certconnector_sent_away_total{endpoint="corp"} 10`)
+}
+
 // What a request pays for being counted.
 func BenchmarkCount(b *testing.B) {
 	r := metrics.New(metrics.Build{})

@@ -1,8 +1,10 @@
 package metrics
 
 import (
+	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -30,20 +32,35 @@ func (r *Registry) Sampled(kind Kind, name, help string, labels []Label, read fu
 		typ, as = "counter", prometheus.CounterValue
 	}
 	full, names := r.describe(typ, name, help, labels)
-	s := &sampled{kind: kind, as: as, read: read, desc: prometheus.NewDesc(full, help, names, nil)}
+	from := &source{read: read}
 	for _, l := range labels {
-		s.labels = append(s.labels, &growing{closed: l.closed(), most: l.Most})
+		from.labels = append(from.labels, &growing{closed: l.closed(), most: l.Most})
 	}
-	r.registry.MustRegister(s)
+	s := &sampled{kind: kind, as: as, desc: prometheus.NewDesc(full, help, names, nil)}
+	if r.pending != nil {
+		from.first = s
+		r.pending[full] = from
+		return
+	}
+	s.from.Store(from)
+	r.shared.mu.Lock()
+	defer r.shared.mu.Unlock()
+	r.shared.sampled[full] = s
+	r.shared.registry.MustRegister(s)
 }
 
 // sampled implements prometheus.Collector.
 type sampled struct {
-	kind   Kind
-	as     prometheus.ValueType
-	desc   *prometheus.Desc
-	read   func(Emit)
-	labels []*growing
+	kind Kind
+	as   prometheus.ValueType
+	desc *prometheus.Desc
+	from atomic.Pointer[source]
+}
+
+// sample is one value of a sampled metric.
+type sample struct {
+	value  float64
+	labels []string
 }
 
 // Describe implements prometheus.Collector.
@@ -51,32 +68,36 @@ func (s *sampled) Describe(to chan<- *prometheus.Desc) { to <- s.desc }
 
 // Collect implements prometheus.Collector.
 func (s *sampled) Collect(to chan<- prometheus.Metric) {
-	type sample struct {
-		value  float64
-		labels []string
+	for _, one := range s.samples(s.from.Load()) {
+		to <- prometheus.MustNewConstMetric(s.desc, s.as, one.value, one.labels...)
 	}
-	seen := map[string]*sample{}
-	s.read(func(value float64, values ...string) {
-		labels := make([]string, len(s.labels))
-		for i, l := range s.labels {
+}
+
+// samples reads a source.
+func (s *sampled) samples(from *source) map[string]sample {
+	seen := map[string]sample{}
+	maps.Copy(seen, from.base)
+	from.read(func(value float64, values ...string) {
+		labels := make([]string, len(from.labels))
+		for i, l := range from.labels {
 			labels[i] = Other
 			if i < len(values) {
 				labels[i] = l.value(values[i])
 			}
 		}
 		key := strings.Join(labels, "\x00")
-		switch old := seen[key]; {
-		case old == nil:
-			seen[key] = &sample{value, labels}
+		old, known := seen[key]
+		switch {
+		case !known:
+			old = sample{value, labels}
 		case s.kind == Earliest:
 			old.value = min(old.value, value)
 		default:
 			old.value += value
 		}
+		seen[key] = old
 	})
-	for _, one := range seen {
-		to <- prometheus.MustNewConstMetric(s.desc, s.as, one.value, one.labels...)
-	}
+	return seen
 }
 
 // growing is a label that may take values as they come, up to a number.

@@ -112,7 +112,9 @@ func TestSwitchWaitsForRequestsUnderWay(t *testing.T) {
 func TestSwitchOfCertificateAndBackToPlainHTTP(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
 	one, two := writePair(t, first, 1, testkeys.P256(0)), writePair(t, second, 2, testkeys.P256(1))
-	trust := func(certs ...*x509.Certificate) *tls.Config { return trusting(0, certs...).Transport.(*http.Transport).TLSClientConfig }
+	trust := func(certs ...*x509.Certificate) *tls.Config {
+		return trusting(0, certs...).Transport.(*http.Transport).TLSClientConfig
+	}
 	s, url := serveOne(t, webserver.Config{Handler: saying("first"), GetCertificate: show(first)})
 	secure := strings.Replace(url, "http:", "https:", 1)
 	kept := keeping(t, trust(one))

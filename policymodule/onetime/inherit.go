@@ -1,0 +1,6 @@
+package onetime
+
+// Inherit takes over how many passwords each principal had made lately under
+// the configuration before. It is called before the first request; both may be
+// used then.
+func (m *Module) Inherit(from *Module) { m.pace = from.pace }
