@@ -38,7 +38,7 @@ type EmbeddedCA struct {
 	// not a root.
 	Certificate string `yaml:"certificate" path:"true"`
 	// PEM file with the CA's private key.
-	Key string `yaml:"key" path:"true"`
+	Key string `yaml:"key" path:"key"`
 	// What it issues. Default: one profile "device" with clientAuth and a year.
 	Profiles []Profile `yaml:"profiles"`
 	// Address of the revocation list that certificates name, as

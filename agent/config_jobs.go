@@ -103,7 +103,7 @@ type JobQueue struct {
 	// Our client certificate (extended key usage clientAuth) and its key.
 	Certificate string `yaml:"certificate" path:"true"`
 	// PEM file with its private key.
-	Key string `yaml:"key" path:"true"`
+	Key string `yaml:"key" path:"key"`
 	// PEM file with the only roots that the queue's certificate may chain to.
 	CAFile string `yaml:"ca_file" path:"true"`
 }

@@ -54,7 +54,7 @@ type KeyPair struct {
 	Certificate string `yaml:"certificate" path:"true"`
 	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Only the
 	// service's account should be able to read it.
-	Key string `yaml:"key" path:"true"`
+	Key string `yaml:"key" path:"key"`
 }
 
 // ListenerTLS is a listener's certificate: files that a person or another
@@ -65,7 +65,7 @@ type ListenerTLS struct {
 	Certificate string `yaml:"certificate" path:"true"`
 	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Only the
 	// service's account should be able to read it.
-	Key string `yaml:"key" path:"true"`
+	Key string `yaml:"key" path:"key"`
 	// Name of an embedded CA that issues the certificate, instead of files.
 	// Devices must trust that CA for servers, which most do not by default.
 	IssuedBy string `yaml:"issued_by"`

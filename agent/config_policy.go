@@ -100,7 +100,7 @@ type RemotePolicy struct {
 	// Authentication, and the DNS name under which we are known there.
 	Certificate string `yaml:"certificate" path:"true"`
 	// PEM file with its private key.
-	Key string `yaml:"key" path:"true"`
+	Key string `yaml:"key" path:"key"`
 	// PEM file with the roots that its certificate may chain to. Default empty:
 	// the system's.
 	CAFile string `yaml:"ca_file" path:"true"`

@@ -10,7 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/durable"
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // Files that Create leaves in a CA's folder.
@@ -19,72 +20,15 @@ const (
 	ChainFile = "ca.crt.pem" // the CA certificate, then its issuers
 )
 
-// maxFile bounds what is read as a key or chain.
+// maxFile bounds what is read as a chain.
 const maxFile = 1 << 20
 
 // StoreKey writes a private key as PKCS #8 PEM, readable by its owner only,
 // and syncs file and folder. It never replaces a file.
-func StoreKey(path string, key crypto.Signer) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("encoding the private key for %q: %w", path, err)
-	}
-	defer clear(der)
-	b := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	defer clear(b)
-	return writeNew(path, b, 0o600)
-}
+func StoreKey(path string, key crypto.Signer) error { return keys.StoreFile(path, key) }
 
-// LoadKey reads a private key in PEM: PKCS #8 as StoreKey writes it, or the
-// older forms of openssl. On Unix a file that others may read is refused.
-func LoadKey(path string) (crypto.Signer, error) {
-	if err := secret.CheckPrivate(path); err != nil {
-		return nil, err
-	}
-	b, err := readSmall(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the private key: %w", err)
-	}
-	defer clear(b)
-	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-		key, err := parseKey(block)
-		clear(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("private key %q: %w", path, err)
-		}
-		if key != nil {
-			return key, nil
-		}
-	}
-	return nil, fmt.Errorf("no private key in PEM form in %q", path)
-}
-
-// parseKey returns nil without an error for a block of another kind, as
-// openssl's EC PARAMETERS.
-func parseKey(block *pem.Block) (crypto.Signer, error) {
-	var key any
-	var err error
-	switch block.Type {
-	case "PRIVATE KEY":
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	case "ENCRYPTED PRIVATE KEY":
-		err = errors.New("encrypted keys are not supported; decrypt it with openssl pkey")
-	default:
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("a key of type %T cannot sign", key)
-	}
-	return signer, nil
-}
+// LoadKey reads a private key that lies in a PEM file as it is.
+func LoadKey(path string) (crypto.Signer, error) { return keys.LoadFile(path) }
 
 // loadIdentity reads what Create wrote.
 func loadIdentity(dir string) (crypto.Signer, []*x509.Certificate, error) {
@@ -139,7 +83,7 @@ func readSmall(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("%q is no file of keys or certificates", path)
+		return nil, fmt.Errorf("%q is no file of certificates", path)
 	}
 	return os.ReadFile(path)
 }
@@ -156,7 +100,7 @@ func writeNew(path string, b []byte, mode os.FileMode) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = durable.SyncFolder(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("writing %q: %w", path, errors.Join(err, os.Remove(path)))

@@ -4,56 +4,34 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
-	"slices"
-	"strings"
+
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
-// KeyKind names an algorithm and size of key.
-type KeyKind string
+// KeyKind names an algorithm and size of key; see package internal/keys.
+type KeyKind = keys.Kind
 
 // The kinds of key a CA, a registration authority or a TLS server may have.
 const (
-	RSA2048 KeyKind = "rsa2048"
-	RSA3072 KeyKind = "rsa3072"
-	RSA4096 KeyKind = "rsa4096"
-	P256    KeyKind = "p256"
-	P384    KeyKind = "p384"
+	RSA2048 = keys.RSA2048
+	RSA3072 = keys.RSA3072
+	RSA4096 = keys.RSA4096
+	P256    = keys.P256
+	P384    = keys.P384
 )
 
 // KeyKinds lists every kind of key.
-func KeyKinds() []KeyKind { return []KeyKind{RSA2048, RSA3072, RSA4096, P256, P384} }
+func KeyKinds() []KeyKind { return keys.Kinds() }
 
 // ParseKeyKind reads the name of a kind, any case.
-func ParseKeyKind(s string) (KeyKind, error) {
-	k := KeyKind(strings.ToLower(s))
-	if !slices.Contains(KeyKinds(), k) {
-		return "", fmt.Errorf("unknown kind of key %q (known: %v)", s, KeyKinds())
-	}
-	return k, nil
-}
+func ParseKeyKind(s string) (KeyKind, error) { return keys.ParseKind(s) }
 
 // GenerateKey makes a private key.
-func GenerateKey(kind KeyKind) (crypto.Signer, error) {
-	switch kind {
-	case RSA2048:
-		return rsa.GenerateKey(rand.Reader, 2048)
-	case RSA3072:
-		return rsa.GenerateKey(rand.Reader, 3072)
-	case RSA4096:
-		return rsa.GenerateKey(rand.Reader, 4096)
-	case P256:
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case P384:
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	}
-	_, err := ParseKeyKind(string(kind))
-	return nil, err
-}
+func GenerateKey(kind KeyKind) (crypto.Signer, error) { return keys.Generate(kind) }
 
 // signatureAlgorithm is how a CA signs. RSASSA-PSS and SHA-1 are left out:
 // some devices refuse certificates that are signed so.

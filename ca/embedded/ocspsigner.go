@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // OIDOCSPSigning makes its holder a responder for the CA (RFC 6960, section
@@ -162,7 +163,7 @@ func (c *CA) decodeSigner(b []byte) (*ocspSigner, error) {
 		case "CERTIFICATE":
 			cert, err = x509.ParseCertificate(block.Bytes)
 		case "PRIVATE KEY":
-			key, err = parseKey(block)
+			key, err = keys.Parse(block)
 			clear(block.Bytes)
 		}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -87,7 +88,7 @@ func (f signerFolder) SaveSigner(ca string, b []byte) error {
 	if err := os.Rename(next, path); err != nil {
 		return fmt.Errorf("replacing the OCSP signer: %w", errors.Join(err, os.Remove(next)))
 	}
-	if err := syncDir(f.dir); err != nil {
+	if err := durable.SyncFolder(f.dir); err != nil {
 		return fmt.Errorf("replacing the OCSP signer: %w", err)
 	}
 	return nil

@@ -3,10 +3,13 @@ package configfile
 import (
 	"path/filepath"
 	"reflect"
+
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // ResolvePaths makes every relative path in the tree absolute: the string
-// fields with the tag path:"true" that are not empty. into is a pointer to a
+// fields with the tag path:"true" that are not empty, and those with the tag
+// path:"key" that name a file, not a key of a device. into is a pointer to a
 // struct.
 func ResolvePaths(into any, base string) {
 	resolve(reflect.ValueOf(into), base)
@@ -25,11 +28,16 @@ func resolve(v reflect.Value, base string) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			field := v.Type().Field(i)
-			if field.Tag.Get("path") != "true" {
+			kind := field.Tag.Get("path")
+			if kind == "" {
 				resolve(v.Field(i), base)
 				continue
 			}
-			if p := v.Field(i).String(); p != "" && !filepath.IsAbs(p) {
+			p := v.Field(i).String()
+			if kind == "key" && keys.IsURI(p) {
+				continue
+			}
+			if p != "" && !filepath.IsAbs(p) {
 				v.Field(i).SetString(filepath.Join(base, p))
 			}
 		}

@@ -70,6 +70,12 @@ func readFile(path string, tpm func(der []byte) (crypto.Signer, error)) (crypto.
 	return nil, fmt.Errorf("no private key in PEM form in %q", path)
 }
 
+// Parse reads a block of a PEM file whose key lies in it as it is. It returns
+// nil without an error for a block of another kind.
+func Parse(block *pem.Block) (crypto.Signer, error) {
+	return parse(block, func([]byte) (crypto.Signer, error) { return nil, errTPMFile })
+}
+
 // parse returns nil without an error for a block of another kind, as openssl's
 // EC PARAMETERS.
 func parse(block *pem.Block, tpm func(der []byte) (crypto.Signer, error)) (crypto.Signer, error) {
@@ -133,24 +139,36 @@ func readSmall(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// writePEM writes a file that must not exist and syncs it and its folder. What
-// a failed write left is removed.
+// writePEM writes a file that must not exist: whole or not at all, and on disk
+// with its name when it returns.
 func writePEM(path string, block *pem.Block) error {
 	b := pem.EncodeToMemory(block)
 	defer clear(b)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("creating %q: %w", path, err)
 	}
 	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = name(f.Name(), path)
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = durable.SyncFolder(filepath.Dir(path))
+	if removed := os.Remove(f.Name()); err == nil && !errors.Is(removed, os.ErrNotExist) {
+		err = removed
 	}
 	if err != nil {
-		return fmt.Errorf("writing %q: %w", path, errors.Join(err, os.Remove(path)))
+		return fmt.Errorf("creating %q: %w", path, err)
 	}
-	return nil
+	return durable.SyncFolder(filepath.Dir(path))
+}
+
+// name gives a file a name that must be free.
+func name(file, path string) error {
+	err := os.Link(file, path)
+	if err == nil || errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if _, taken := os.Lstat(path); taken == nil { // a file system without links
+		return os.ErrExist
+	}
+	return os.Rename(file, path)
 }

@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"go.uber.org/zap"
 
@@ -67,9 +66,6 @@ type Keys struct {
 	cfg   Config
 	tpm   *tpm
 	store *modules
-
-	mu     sync.Mutex // guards the rest
-	closed bool
 }
 
 // New returns the keys of a machine. It asks no device.
@@ -86,9 +82,6 @@ func New(cfg Config) *Keys {
 // Load finds a key. One that a device holds is looked up there, so that a
 // device which is missing, or does not know the key, is an error of Load.
 func (k *Keys) Load(ref string) (crypto.Signer, error) {
-	if err := k.open(); err != nil {
-		return nil, err
-	}
 	scheme, _, _ := strings.Cut(ref, ":")
 	switch {
 	case !IsURI(ref):
@@ -110,9 +103,6 @@ func (k *Keys) Load(ref string) (crypto.Signer, error) {
 // Create makes a key and the file that names it, which must not exist. The
 // file is readable by its owner only, and on disk when Create returns.
 func (k *Keys) Create(path string, where Place, kind Kind) (crypto.Signer, error) {
-	if err := k.open(); err != nil {
-		return nil, err
-	}
 	if IsURI(path) {
 		return nil, fmt.Errorf("%s is no file: keys of a module or a certificate store are made with their own tools", Shown(path))
 	}
@@ -135,27 +125,9 @@ func (k *Keys) Create(path string, where Place, kind Kind) (crypto.Signer, error
 	return nil, fmt.Errorf("unknown place for keys %q (known: %v)", where, Places())
 }
 
-func (k *Keys) open() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closed {
-		return errors.New("the keys were closed")
-	}
-	return nil
-}
-
-// Close ends the connections to devices. Keys that they hold cannot be used
-// afterwards.
-func (k *Keys) Close() error {
-	k.mu.Lock()
-	closed := k.closed
-	k.closed = true
-	k.mu.Unlock()
-	if closed {
-		return nil
-	}
-	return errors.Join(k.tpm.close(), k.store.close())
-}
+// Close ends the connections to devices. A key that is used afterwards, as
+// the old key of a renewed certificate may be, connects again.
+func (k *Keys) Close() error { return errors.Join(k.tpm.close(), k.store.close()) }
 
 // IsURI tells a reference to a module or a certificate store from the path of
 // a file.

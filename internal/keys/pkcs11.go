@@ -77,7 +77,6 @@ type token struct {
 	context *crypto11.Context // nil: not open
 	opened  int               // how often; keys are found anew after each
 	refused secret.Text       // a PIN that the token did not take
-	closed  bool
 }
 
 const (
@@ -92,10 +91,7 @@ const (
 func (t *token) open(known int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case t.closed:
-		return errors.New("the keys were closed")
-	case t.context != nil && t.opened > known:
+	if t.context != nil && t.opened > known {
 		return nil
 	}
 	if t.context != nil {
@@ -186,7 +182,6 @@ var errNotOpen = errors.New("the token is not open")
 func (t *token) close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.closed = true
 	if t.context == nil {
 		return nil
 	}

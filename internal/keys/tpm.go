@@ -21,7 +21,6 @@ type tpm struct {
 	mu     sync.Mutex // guards the rest, and the sequence of commands
 	wire   *wire      // nil: not connected
 	loaded []loaded   // most recently used last
-	closed bool
 }
 
 // loaded is a key that the TPM has in memory.
@@ -93,10 +92,7 @@ func explain(code tpm2.TPMRC, err error) error {
 }
 
 func (t *tpm) connect() error {
-	switch {
-	case t.closed:
-		return errors.New("the keys were closed")
-	case t.wire != nil:
+	if t.wire != nil {
 		return nil
 	}
 	conn, err := dial(t.path)
@@ -249,7 +245,6 @@ func (t *tpm) close() error {
 		errs = append(errs, t.flush(l.handle.Handle))
 	}
 	t.disconnect()
-	t.closed = true
 	if errors.Join(errs...) != nil {
 		t.log.Debug("keys were left in the TPM", zap.Error(errors.Join(errs...)))
 	}
