@@ -13,7 +13,7 @@ import (
 type Config struct {
 	// Folder for what the service itself keeps: journal, local key, control
 	// socket. Only the service's account should be able to read it. Default
-	// /var/lib/certconnector, on Windows %ProgramData%\certconnector.
+	// /var/lib/certconnector, on Windows %ProgramData%\certconnector\state.
 	StateDir string `yaml:"state_dir" path:"true"`
 	// Addresses that the service answers on. At least one.
 	Listeners []Listener `yaml:"listeners"`
@@ -183,7 +183,7 @@ func defaultLimits() Limits {
 // DefaultStateDir is the folder that a service of this system keeps its state in.
 func DefaultStateDir() string {
 	if runtime.GOOS == "windows" {
-		return filepath.Join(programData(), "certconnector")
+		return filepath.Join(programData(), "certconnector", "state")
 	}
 	return "/var/lib/certconnector"
 }
