@@ -95,6 +95,12 @@ func Diagnose(ctx context.Context, config Config, want Wanted) []Finding {
 		d.checkCloud(ctx)
 	}
 	d.checkClock()
+	for _, i := range c.Inspections() {
+		d.add(Finding{
+			ID: CheckReach, Level: Warning, Text: fmt.Sprintf("TLS to %s is opened on the way, by %q", i.Host, i.Issuer),
+			Fix: "exempt the host from TLS inspection, as Microsoft asks: whoever opens it sees tokens and challenges",
+		})
+	}
 	return d.found
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/proxy"
 )
 
 // Differences of clocks: Entra ID takes assertions that are off by five
@@ -213,14 +215,12 @@ func (d *diagnosis) networkCause(e *NetworkError) Finding {
 	if v, ok := errors.AsType[*tls.CertificateVerificationError](e.Err); ok {
 		return untrusted(e.Host, v)
 	}
+	if p, ok := errors.AsType[*proxy.Error](e.Err); ok {
+		return fail(CheckReach, "tenants[].proxy or HTTPS_PROXY: "+p.Hint(), "%s (%s): %s", e.Host, e.Call, p.Cause())
+	}
 	f := fail(CheckReach, open, "%s", text)
-	op, dial := errors.AsType[*net.OpError](e.Err)
 	dns, unresolved := errors.AsType[*net.DNSError](e.Err)
 	switch {
-	case dial && op.Op == "proxyconnect":
-		f.Fix = "see to the proxy's address (tenants[].proxy or HTTPS_PROXY), and that it runs"
-	case strings.Contains(text, http.StatusText(http.StatusProxyAuthRequired)):
-		f.Fix = "the proxy wants a user: tenants[].proxy with user and password, or see to both"
 	case unresolved && dns.IsNotFound:
 		f.Fix = "the name is not known here: see to DNS, or to urls of the tenant; behind a proxy, name it: tenants[].proxy or HTTPS_PROXY"
 	case errors.Is(e.Err, context.DeadlineExceeded):

@@ -7,10 +7,10 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/certconnector/certconnector/internal/proxy/proxytest"
 	"github.com/certconnector/certconnector/internal/retry"
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune"
@@ -150,7 +150,7 @@ func TestDiagnoseTellsCausesApart(t *testing.T) {
 		{name: "nobody listens", config: dialing(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "login", IsNotFound: true}}),
 			want: "intune.reach failure", says: "DNS"},
 		{name: "a proxy that is not there", config: func(c *intune.Config) { c.Proxy.URL = "http://127.0.0.1:1" },
-			want: "intune.reach failure", says: "proxy's address"},
+			want: "intune.reach failure", says: "the proxy 127.0.0.1:1 cannot be reached"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := realTime(t)
@@ -182,10 +182,9 @@ func dialing(err error) func(*intune.Config) {
 // A proxy that wants a user says so, and is not taken for the cloud.
 func TestDiagnoseProxyUser(t *testing.T) {
 	w := realTime(t)
-	var tunnels atomic.Int64
-	address := proxy(t, "connector", "pass~word-of-proxy", &tunnels)
-	found := w.diagnose(t, intune.Wanted{}, func(c *intune.Config) { c.Proxy.URL = address })
-	if len(found) != 1 || found[0].ID != intune.CheckReach || !strings.Contains(found[0].Fix, "tenants[].proxy with user") {
+	p := proxytest.New(t, proxytest.Options{User: "connector", Password: proxyPassword})
+	found := w.diagnose(t, intune.Wanted{}, func(c *intune.Config) { c.Proxy.URL = p.URL })
+	if len(found) != 1 || found[0].ID != intune.CheckReach || !strings.Contains(found[0].Fix, "tenants[].proxy or HTTPS_PROXY: set proxy.user") {
 		t.Errorf("%+v", found)
 	}
 }

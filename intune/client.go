@@ -2,12 +2,9 @@ package intune
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -41,6 +38,7 @@ type Client struct {
 	config        Config
 	log           *zap.Logger
 	http          *http.Client
+	inspections   inspections
 	authorityHost string
 	tokenURL      string
 
@@ -63,10 +61,10 @@ func New(config Config) (*Client, error) {
 	c := &Client{
 		config:        cfg,
 		log:           cfg.Log,
-		http:          newHTTPClient(cfg),
 		authorityHost: authority.Host,
 		tokenURL:      cfg.Endpoints.Authority + cfg.TenantID + "/oauth2/v2.0/token",
 	}
+	c.http = c.newHTTPClient()
 	c.graphTokens = &tokens{client: c, scope: cfg.Endpoints.Graph + ".default", role: roleGraph}
 	// The resource already ends in a slash; see the package comment.
 	c.intuneTokens = &tokens{client: c, scope: cfg.Endpoints.Resource + "/.default", role: roleIntune}
@@ -76,35 +74,6 @@ func New(config Config) (*Client, error) {
 
 // Close closes connections that are not in use. The Client may be used on.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
-
-// newHTTPClient returns the client for all calls: TLS 1.2 or later, HTTP/1.1,
-// and no redirects, which could carry a token to another host.
-func newHTTPClient(cfg Config) *http.Client {
-	dial := cfg.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-	}
-	proxy := http.ProxyFromEnvironment
-	if cfg.Proxy.URL != "" {
-		u, _ := url.Parse(cfg.Proxy.URL) // checked by complete
-		if cfg.Proxy.User != "" {
-			u.User = url.UserPassword(cfg.Proxy.User, cfg.Proxy.Password.Reveal())
-		}
-		proxy = http.ProxyURL(u)
-	}
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:               proxy,
-			DialContext:         dial,
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
-			TLSHandshakeTimeout: 10 * time.Second,
-			MaxIdleConns:        64,
-			MaxIdleConnsPerHost: 32,
-			IdleConnTimeout:     90 * time.Second,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
 
 // errTooLong says that an answer was longer than any should be.
 var errTooLong = errors.New("answer is too long")
@@ -130,25 +99,6 @@ func (c *Client) send(req *http.Request, limit int64) (*http.Response, []byte, e
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, body, nil
-}
-
-// networkError tells a host that cannot be reached from an answer that did
-// not come.
-func networkError(call, host string, err error) error {
-	if errors.Is(err, errTooLong) {
-		return &ProtocolError{Call: call, Detail: err.Error()}
-	}
-	e := &NetworkError{Call: call, Host: host, Err: err}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		e.Connect = true
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		e.Connect = true
-	}
-	if errors.Is(err, context.Canceled) {
-		e.Connect = false
-	}
-	return e
 }
 
 // retryAfter reads a Retry-After header: seconds, or a date. The Date header

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/proxy"
 	"github.com/certconnector/certconnector/internal/retry"
 	"github.com/certconnector/certconnector/internal/secret"
 )
@@ -30,7 +31,7 @@ type Config struct {
 
 	RevocationCodes CodeStyle // how results of revocations spell their codes, default CodeNames
 
-	Proxy   Proxy                                                                // zero: what the environment says (HTTPS_PROXY, NO_PROXY)
+	Proxy   proxy.Config                                                         // for all calls; zero: what the environment says (HTTPS_PROXY, NO_PROXY)
 	RootCAs *x509.CertPool                                                       // verifies the cloud's TLS certificates; nil: the system's roots. To add one to those, start from x509.SystemCertPool
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // nil: a net.Dialer
 
@@ -70,13 +71,6 @@ type Certificate struct {
 // Fixed returns a Certificates function for certificates that do not change.
 func Fixed(certificates ...Certificate) func() []Certificate {
 	return func() []Certificate { return certificates }
-}
-
-// Proxy is an HTTP proxy for all calls to the cloud.
-type Proxy struct {
-	URL      string // http://proxy.corp.example:8080, without a user
-	User     string // "": no authentication
-	Password secret.Text
 }
 
 // Timeouts are limits for single calls, and for all attempts of one call.
@@ -135,7 +129,11 @@ func (c Config) complete() (Config, error) {
 	if c.RevocationCodes == "" {
 		c.RevocationCodes = CodeNames
 	}
-	errs = append(errs, c.RevocationCodes.check(), c.Credential.check(), c.Proxy.check())
+	if c.Proxy.URL == "" && c.Proxy.User == "" {
+		c.Proxy, err = proxy.Environment()
+		errs = append(errs, err)
+	}
+	errs = append(errs, c.RevocationCodes.check(), c.Credential.check(), c.Proxy.Check())
 
 	c.Timeouts = c.Timeouts.complete()
 	if c.Backoff == (retry.Schedule{}) {
@@ -245,25 +243,6 @@ func (c Certificate) check() error {
 	}
 	if !pub.Equal(c.Certificate.PublicKey) {
 		return errors.New("key and certificate do not belong together")
-	}
-	return nil
-}
-
-func (p Proxy) check() error {
-	if p.URL == "" {
-		if p.User != "" || p.Password != "" {
-			return errors.New("a proxy user is given, but no proxy URL")
-		}
-		return nil
-	}
-	u, err := url.Parse(p.URL)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("the proxy URL is not an http or https URL of a host")
-	case u.User != nil:
-		return errors.New("the proxy URL contains a user: give user and password in their own fields")
-	case p.User == "" && p.Password != "":
-		return errors.New("a proxy password is given, but no proxy user")
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/certconnector/certconnector/internal/proxy"
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/intune/intunetest"
@@ -49,12 +50,12 @@ func TestNew(t *testing.T) {
 		{"a Graph with a query", func(c *intune.Config) { c.Endpoints.Graph = "https://graph.example/?x=1" }, "Graph URL"},
 		{"an address without a slash", func(c *intune.Config) { c.Endpoints.Graph = "https://graph.example" }, ""},
 		{"a proxy", func(c *intune.Config) {
-			c.Proxy = intune.Proxy{URL: "http://proxy.example:8080", User: "u", Password: "p"}
+			c.Proxy = proxy.Config{URL: "http://proxy.example:8080", User: "u", Password: "p"}
 		}, ""},
 		{"a proxy with a user in its URL", func(c *intune.Config) { c.Proxy.URL = "http://u:p@proxy.example" }, "own fields"},
 		{"a proxy without a scheme", func(c *intune.Config) { c.Proxy.URL = "proxy.example:8080" }, "proxy URL"},
 		{"a proxy user without a proxy", func(c *intune.Config) { c.Proxy.User = "u" }, "no proxy URL"},
-		{"a proxy password without a user", func(c *intune.Config) { c.Proxy = intune.Proxy{URL: "http://p.example", Password: "p"} }, "no proxy user"},
+		{"a proxy password without a user", func(c *intune.Config) { c.Proxy = proxy.Config{URL: "http://p.example", Password: "p"} }, "no proxy user"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			cfg := goodConfig()

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/proxy"
 )
 
 // ErrArgument says that a call was refused before any traffic: something that
@@ -98,8 +100,8 @@ func (e *ProtocolError) Error() string {
 type NetworkError struct {
 	Call    string
 	Host    string
-	Connect bool // the host could not be found or reached: surely nothing was sent
-	Err     error
+	Connect bool  // the host could not be found or reached, or showed a certificate that nobody vouches for: surely nothing was sent
+	Err     error // a *proxy.Error where a proxy is in the way, an *InspectionError where the certificate is
 }
 
 // Error says which call failed and why.
@@ -152,6 +154,9 @@ func Retryable(err error) bool {
 	}
 	if _, ok := errors.AsType[*ProtocolError](err); ok {
 		return true
+	}
+	if e, ok := errors.AsType[*proxy.Error](err); ok && e.WantsPerson() {
+		return false
 	}
 	_, ok := errors.AsType[*NetworkError](err)
 	return ok

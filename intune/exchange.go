@@ -166,7 +166,7 @@ func (c *Client) postAny(ctx context.Context, p post, dir *directory, uris []str
 	for i, base := range uris {
 		body, activity, err = c.postOnce(ctx, p, base, tok)
 		e, ok := errors.AsType[*NetworkError](err)
-		if !ok || !e.Connect || ctx.Err() != nil {
+		if !ok || !e.Connect || !Retryable(err) || ctx.Err() != nil {
 			if i > 0 {
 				c.locator.prefer(dir, p.service, base)
 			}
@@ -218,7 +218,7 @@ func remedy(err error) cure {
 			return rediscover
 		}
 	}
-	if e, ok := errors.AsType[*NetworkError](err); ok && e.Connect {
+	if e, ok := errors.AsType[*NetworkError](err); ok && e.Connect && Retryable(err) {
 		return rediscover
 	}
 	return waitForIt
@@ -229,7 +229,7 @@ func (p post) worthRepeating(err error) bool {
 	e, ok := errors.AsType[*HTTPError](err)
 	if !ok {
 		_, network := errors.AsType[*NetworkError](err)
-		return network
+		return network && Retryable(err)
 	}
 	switch e.Status {
 	case http.StatusInternalServerError:

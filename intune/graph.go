@@ -107,7 +107,7 @@ func (c *Client) graph(ctx context.Context, g graphCall) ([]byte, error) {
 // makes something is repeated only when it was surely not carried out.
 func (g graphCall) worthRepeating(err error) bool {
 	if e, ok := errors.AsType[*NetworkError](err); ok {
-		return g.repeat || e.Connect
+		return (g.repeat || e.Connect) && Retryable(err)
 	}
 	e, ok := errors.AsType[*HTTPError](err)
 	if !ok || e.After > patience {

@@ -24,21 +24,24 @@ type Error struct {
 }
 
 // Error says what the proxy did, and a way out.
-func (e *Error) Error() string {
+func (e *Error) Error() string { return e.Cause() + "; " + e.Hint() }
+
+// Cause is what the proxy did.
+func (e *Error) Cause() string {
 	who := "the proxy " + e.Address
 	switch {
 	case e.Status == 0:
-		return fmt.Sprintf("%s %s: %v; %s", who, e.What, e.Err, e.hint())
+		return fmt.Sprintf("%s %s: %v", who, e.What, e.Err)
 	case e.Status == http.StatusProxyAuthRequired && e.SignsIn:
-		return who + " refused user and password (HTTP 407); " + e.hint()
+		return who + " refused user and password (HTTP 407)"
 	case e.Status == http.StatusProxyAuthRequired:
-		return who + " wants a user and a password (HTTP 407); " + e.hint()
+		return who + " wants a user and a password (HTTP 407)"
 	case e.Status == http.StatusForbidden:
-		return fmt.Sprintf("%s forbids %s (HTTP 403); %s", who, e.Target, e.hint())
+		return fmt.Sprintf("%s forbids %s (HTTP 403)", who, e.Target)
 	case e.Status >= 500:
-		return fmt.Sprintf("%s does not reach %s (HTTP %d); %s", who, e.Target, e.Status, e.hint())
+		return fmt.Sprintf("%s does not reach %s (HTTP %d)", who, e.Target, e.Status)
 	}
-	return fmt.Sprintf("%s opens no tunnel to %s (HTTP %d); %s", who, e.Target, e.Status, e.hint())
+	return fmt.Sprintf("%s opens no tunnel to %s (HTTP %d)", who, e.Target, e.Status)
 }
 
 // Unwrap returns the network's own error, nil when the proxy answered.
@@ -48,12 +51,13 @@ func (e *Error) Unwrap() error { return e.Err }
 // the proxy did not take user and password.
 func (e *Error) WantsPerson() bool { return e.Status == http.StatusProxyAuthRequired }
 
-func (e *Error) hint() string {
+// Hint is the way out, in terms of the configuration.
+func (e *Error) Hint() string {
 	switch {
 	case e.Status == http.StatusProxyAuthRequired && len(e.Offers) > 0 && !slices.ContainsFunc(e.Offers, isBasic):
 		return "it takes " + strings.Join(e.Offers, " and ") + ", and only Basic is spoken here: have it let this host through without a sign-in"
 	case e.Status == http.StatusProxyAuthRequired && e.SignsIn:
-		return "check proxy.user and proxy.password"
+		return "check proxy.user and proxy.password; it is asked again after five minutes at the earliest"
 	case e.Status == http.StatusProxyAuthRequired:
 		return "set proxy.user and proxy.password"
 	case e.Status == http.StatusForbidden:
@@ -77,11 +81,11 @@ const notHTTP = "gave no answer of HTTP"
 
 func isBasic(scheme string) bool { return strings.EqualFold(scheme, "Basic") }
 
-func (t tunneller) failed(target, what string, err error) error {
+func (t *tunneller) failed(target, what string, err error) error {
 	return &Error{Address: t.address, Target: target, What: what, Err: err}
 }
 
-func (t tunneller) refused(target string, answer *http.Response) error {
+func (t *tunneller) refused(target string, answer *http.Response) error {
 	e := &Error{Address: t.address, Target: target, Status: answer.StatusCode, SignsIn: t.config.User != ""}
 	if e.Status == http.StatusProxyAuthRequired {
 		e.Offers = schemes(answer.Header.Values("Proxy-Authenticate"))

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -118,6 +119,7 @@ func TestUnusableProxies(t *testing.T) {
 			if err != nil {
 				return
 			}
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
 			_, _ = io.WriteString(conn, "220 mail.example ESMTP\r\n")
 			_ = conn.Close()
 		}
@@ -171,6 +173,7 @@ func TestEarlyOctets(t *testing.T) {
 	go func() {
 		conn, err := l.Accept()
 		if err == nil {
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\nearly")
 			_, _ = io.WriteString(conn, " and late")
 			_ = conn.Close()
@@ -300,4 +303,19 @@ func TestClientCertificateIsForTheNeighbour(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer.Body.Close()
+}
+
+// A refused password is not sent again and again: the directory behind a proxy
+// locks accounts.
+func TestRefusedPasswordRests(t *testing.T) {
+	s, p := neighbour(t), proxytest.New(t, proxytest.Options{User: "connector", Password: password})
+	dial := proxy.Config{URL: p.URL, User: "connector", Password: "another~password"}.Through(nil)
+	for range 5 {
+		if _, err := dial(t.Context(), "tcp", s.Listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "refused user and password") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if n := p.Asked(); n != 1 {
+		t.Errorf("the proxy was asked %d times", n)
+	}
 }

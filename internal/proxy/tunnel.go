@@ -13,12 +13,18 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
 const (
 	defaultTimeout = 15 * time.Second
 	maxHeader      = 32 << 10 // octets of a proxy's answer
+
+	// holdFor is how long a proxy is not asked again that refused user and
+	// password: such accounts are often those of a directory, which locks them
+	// after a few wrong passwords.
+	holdFor = 5 * time.Minute
 )
 
 // Through returns a way to dial hosts through the proxy, over connections that
@@ -40,7 +46,7 @@ func (c Config) Through(dial Dial) Dial {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	t := tunneller{config: c, dial: dial, address: net.JoinHostPort(u.Hostname(), port)}
+	t := &tunneller{config: c, dial: dial, address: net.JoinHostPort(u.Hostname(), port)}
 	if u.Scheme == "https" {
 		t.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs, ServerName: u.Hostname()}
 	}
@@ -62,10 +68,33 @@ type tunneller struct {
 	dial    Dial
 	address string      // of the proxy, host:port
 	tls     *tls.Config // nil: plain HTTP
+
+	mu    sync.Mutex
+	held  error // what is answered without asking, nil: nothing
+	until time.Time
+}
+
+// hold remembers that user and password were refused.
+func (t *tunneller) hold(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held, t.until = err, time.Now().Add(holdFor)
+}
+
+func (t *tunneller) resting() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held != nil && time.Now().Before(t.until) {
+		return t.held
+	}
+	return nil
 }
 
 // open connects to the proxy and has it connect to the target.
-func (t tunneller) open(ctx context.Context, network, target string) (net.Conn, error) {
+func (t *tunneller) open(ctx context.Context, network, target string) (net.Conn, error) {
+	if err := t.resting(); err != nil {
+		return nil, err
+	}
 	timeout := t.config.Timeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
@@ -79,6 +108,9 @@ func (t tunneller) open(ctx context.Context, network, target string) (net.Conn, 
 	tunnel, err := t.connect(ctx, conn, target)
 	if err != nil {
 		_ = conn.Close() // it is of no use
+		if e, ok := errors.AsType[*Error](err); ok && e.SignsIn && e.WantsPerson() {
+			t.hold(err)
+		}
 		return nil, err
 	}
 	return tunnel, nil
@@ -86,7 +118,7 @@ func (t tunneller) open(ctx context.Context, network, target string) (net.Conn, 
 
 // connect asks for the tunnel on a connection. When the context ends, so does
 // the wait.
-func (t tunneller) connect(ctx context.Context, conn net.Conn, target string) (net.Conn, error) {
+func (t *tunneller) connect(ctx context.Context, conn net.Conn, target string) (net.Conn, error) {
 	raw := conn
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -122,7 +154,7 @@ func (t tunneller) connect(ctx context.Context, conn net.Conn, target string) (n
 }
 
 // ask writes the request (RFC 9110, section 9.3.6).
-func (t tunneller) ask(conn net.Conn, target string) error {
+func (t *tunneller) ask(conn net.Conn, target string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\nUser-Agent: certconnector\r\n", target)
 	if t.config.User != "" {

@@ -3,6 +3,7 @@
 package proxytest
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/tls"
@@ -31,6 +32,7 @@ type Options struct {
 	Status         int      // answers every CONNECT with it; 0: tunnels are opened
 	TLS            bool     // speak TLS with clients; see Proxy.Roots
 	Inspect        bool     // open the TLS inside of tunnels; see Proxy.RootPEM
+	Rename         string   // the name in certificates of a proxy that inspects; "": the target's
 }
 
 // Proxy is a proxy that runs until its test ends.
@@ -40,6 +42,7 @@ type Proxy struct {
 
 	options Options
 	mu      sync.Mutex
+	asked   int
 	tunnels []string
 	root    *x509.Certificate
 }
@@ -77,6 +80,13 @@ func (p *Proxy) Tunnels() []string {
 	return append([]string(nil), p.tunnels...)
 }
 
+// Asked is how many tunnels were asked for.
+func (p *Proxy) Asked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
 // RootPEM is the root of a proxy that inspects.
 func (p *Proxy) RootPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.root.Raw})
@@ -90,6 +100,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only tunnels", http.StatusMethodNotAllowed)
 		return
 	}
+	p.mu.Lock()
+	p.asked++
+	p.mu.Unlock()
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(p.options.User+":"+p.options.Password))
 	if p.options.User != "" && r.Header.Get("Proxy-Authorization") != want {
 		w.Header()["Proxy-Authenticate"] = []string{`Basic realm="proxy"`}
@@ -120,7 +133,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p.options.Inspect {
-		here, there = p.between(here, there, r.URL.Hostname())
+		here, there = p.between(here, there, cmp.Or(p.options.Rename, r.URL.Hostname()))
 	}
 	go func() { _, _ = io.Copy(there, here); _ = there.Close() }()
 	go func() { _, _ = io.Copy(here, there); _ = here.Close() }()
