@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := build
-.PHONY: help build test race lint cross fuzz e2e e2e-two e2e-ca e2e-java e2e-windows e2e-linux bench demo dist clean judges container
+.PHONY: help build test race lint cross fuzz e2e e2e-two e2e-ca e2e-java e2e-windows e2e-linux bench demo dist clean judges container wine windows-tools
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,7 +64,14 @@ e2e: build ## drive the built program with certmonger, strongSwan, openssl and k
 e2e-two: build ## the same with two connectors: SCEP and CA here, Intune's credential there (8 min)
 	E2E_CONNECTORS=two $(GO) test -tags e2e -count 1 -timeout 20m -skip '^TestADCS' ./cmd/certlab/e2e/...
 
-e2e-windows: ## build the policy module for NDES and drive it under Wine (3 min)
+# What a Windows needs that is none.
+wine: windows-tools
+	@[ -x /usr/lib/wine/wine64 ] && command -v x86_64-w64-mingw32-gcc >/dev/null && command -v openssl >/dev/null || \
+	{ apt-get -o DPkg::Lock::Timeout=300 update && apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
+	wine64 gcc-mingw-w64-x86-64 openssl; } || \
+	{ echo "e2e-windows needs wine64, gcc-mingw-w64-x86-64 and openssl, and they cannot be installed here"; exit 1; }
+
+e2e-windows: build wine ## install the MSI under Wine and drive the service there, run the Windows code's tests, drive the policy module for NDES (6 min)
 	$(GO) test -tags e2ewindows -count 1 -p 1 -timeout 10m ./policymodule/ndesdll/... ./installer/windows/...
 
 # What a real systemd in a container needs, and those who judge packages.
@@ -91,8 +98,16 @@ bench: build ## load the built program and print its cost against the floor
 demo: build ## enrol one device of each platform, break everything once, show the evidence (2 min)
 	bin/certlab demo --once --program bin/certconnector
 
-dist: ## build packages, archives, bills of materials and checksums into dist/ (3 min)
-	$(GO) run ./installer/release --version '$(VERSION)' --epoch "$$(git log -1 --format=%ct)" --out dist
+# What makes and signs packages for Windows. Without it, dist says what it did
+# not make.
+windows-tools:
+	@command -v wixl >/dev/null && command -v msibuild >/dev/null && command -v faketime >/dev/null && command -v osslsigncode >/dev/null || \
+	{ apt-get -o DPkg::Lock::Timeout=300 update && apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
+	wixl msitools faketime osslsigncode; } || echo "wixl, msitools, faketime and osslsigncode cannot be installed here"
+
+dist: windows-tools ## build packages, archives, bills of materials and checksums into dist/ (3 min); SIGN_CERT= and SIGN_KEY= sign those for Windows
+	$(GO) run ./installer/release --version '$(VERSION)' --epoch "$$(git log -1 --format=%ct)" --out dist \
+	--sign-cert '$(SIGN_CERT)' --sign-key '$(SIGN_KEY)' --sign-timestamp '$(SIGN_TIMESTAMP)' --sign-options '$(SIGN_OPTIONS)'
 
 clean: ## remove what the other targets made
 	rm -rf bin dist coverage.out

@@ -1,4 +1,4 @@
-// Command release builds what users install: packages (deb, rpm), archives
+// Command release builds what users install: packages (deb, rpm, MSI), archives
 // (tar.gz, zip), a bill of materials for each program, and checksums. The same
 // commit gives the same bytes on every machine with the same Go: all times are
 // the commit's, and nothing of the machine gets in. "make dist" calls it in the
@@ -24,6 +24,10 @@ func main() {
 	flag.Int64Var(&epoch, "epoch", 0, "time of every file, in seconds since 1970")
 	flag.StringVar(&r.out, "out", "dist", "folder for the result; what it holds is removed first")
 	flag.StringVar(&only, "only", "", "one system, as linux-amd64, for tests (default: all)")
+	flag.StringVar(&r.signing.cert, "sign-cert", "", "PEM file with the certificate, and its chain, that signs what is for Windows (default: unsigned)")
+	flag.StringVar(&r.signing.key, "sign-key", "", "its key: a PEM file, or a pkcs11: URI")
+	flag.StringVar(&r.signing.timestamp, "sign-timestamp", "", "address of a time stamping authority (RFC 3161)")
+	flag.StringVar(&r.signing.options, "sign-options", "", "further options of osslsigncode, as for a PKCS #11 token")
 	flag.Parse()
 	for _, t := range targets {
 		if only == "" || only == t.String() {
@@ -49,6 +53,7 @@ type release struct {
 	out      string
 	stage    string // what goes into packages
 	targets  []target
+	signing  signing
 }
 
 // target is a system that there is a release for.
@@ -70,6 +75,9 @@ func (r *release) make(ctx context.Context) error {
 	if r.describe == "" || r.when.Unix() <= 0 || len(r.targets) == 0 {
 		return errors.New("--version and --epoch are needed, and --only names a system that there is")
 	}
+	if (r.signing.cert == "") != (r.signing.key == "") {
+		return errors.New("--sign-cert and --sign-key belong together")
+	}
 	if err := os.RemoveAll(r.out); err != nil {
 		return fmt.Errorf("clearing the result's folder: %w", err)
 	}
@@ -78,6 +86,11 @@ func (r *release) make(ctx context.Context) error {
 	for _, t := range r.targets {
 		if err := r.build(ctx, t); err != nil {
 			return err
+		}
+		if t.os == "windows" {
+			if err := r.sign(ctx, r.programFile(t)); err != nil {
+				return err
+			}
 		}
 		modules, err := r.writeSBOM(t)
 		if err != nil {
@@ -101,6 +114,9 @@ func (r *release) make(ctx context.Context) error {
 			return err
 		}
 		if err := r.packages(ctx, t); err != nil {
+			return err
+		}
+		if err := r.msi(ctx, t); err != nil {
 			return err
 		}
 	}
