@@ -1,10 +1,12 @@
 package keys
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -84,4 +86,30 @@ func Certificate(ref string) ([]*x509.Certificate, error) {
 		}
 	}
 	return nil, fmt.Errorf("certificate %s: %w", ref, err)
+}
+
+// maxChain is more than any chain has.
+const maxChain = 8
+
+// chainOf returns a certificate and, each after the one that it issued, those
+// of its issuers that are known and no roots: a root whoever asks has. Of two
+// for one issuer it takes the one that ends later.
+func chainOf(leaf *x509.Certificate, known []*x509.Certificate) []*x509.Certificate {
+	chain := []*x509.Certificate{leaf}
+	for len(chain) < maxChain {
+		last := chain[len(chain)-1]
+		var best *x509.Certificate
+		for _, c := range known {
+			if bytes.Equal(c.RawSubject, last.RawIssuer) && !bytes.Equal(c.RawSubject, c.RawIssuer) &&
+				!slices.ContainsFunc(chain, c.Equal) && last.CheckSignatureFrom(c) == nil &&
+				(best == nil || c.NotAfter.After(best.NotAfter)) {
+				best = c
+			}
+		}
+		if best == nil {
+			break
+		}
+		chain = append(chain, best)
+	}
+	return chain
 }

@@ -1,9 +1,18 @@
 package keys
 
 import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
 const thumbprint = "0123456789ABCDEF0123456789ABCDEF01234567"
@@ -61,5 +70,49 @@ func TestCertificateOfWhatIsNoStore(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "Windows alone has certificate stores") {
 			t.Errorf("on a system without stores: %v", err)
 		}
+	}
+}
+
+func issue(t *testing.T, name string, key crypto.Signer, issuer *x509.Certificate, by crypto.Signer) *x509.Certificate {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		BasicConstraintsValid: true, IsCA: !strings.HasPrefix(name, "leaf"),
+	}
+	if issuer == nil {
+		issuer, by = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
+func TestChain(t *testing.T) {
+	root := issue(t, "root", testkeys.RSA2048(2), nil, nil)
+	middle := issue(t, "issuing", testkeys.RSA2048(3), root, testkeys.RSA2048(2))
+	namesake := issue(t, "issuing", testkeys.RSA2048(5), root, testkeys.RSA2048(2))
+	leaf := issue(t, "leaf", testkeys.RSA2048(4), middle, testkeys.RSA2048(3))
+	one, two := issue(t, "crossed", testkeys.P256(0), issue(t, "crosses", testkeys.P256(1), nil, nil), testkeys.P256(1)),
+		issue(t, "crosses", testkeys.P256(1), issue(t, "crossed", testkeys.P256(0), nil, nil), testkeys.P256(0))
+	for name, row := range map[string]struct{ known, want []*x509.Certificate }{
+		"the issuer, and not its root":           {[]*x509.Certificate{root, middle}, []*x509.Certificate{leaf, middle}},
+		"a CA of the same name with another key": {[]*x509.Certificate{namesake, root}, []*x509.Certificate{leaf}},
+		"nothing is known":                       {nil, []*x509.Certificate{leaf}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := chainOf(leaf, row.known); !slices.EqualFunc(got, row.want, (*x509.Certificate).Equal) {
+				t.Errorf("%d certificates, want %d", len(got), len(row.want))
+			}
+		})
+	}
+	if got := chainOf(one, []*x509.Certificate{one, two}); len(got) != 2 {
+		t.Errorf("two CAs that signed each other make a chain of %d", len(got))
 	}
 }

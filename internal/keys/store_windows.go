@@ -43,20 +43,30 @@ type inStore struct {
 	context *windows.CertContext
 }
 
-// find looks for the certificate, in a store that is there and only read.
-func (r storeRef) find() (*inStore, error) {
-	location := uintptr(windows.CERT_SYSTEM_STORE_CURRENT_USER)
+// open opens the store, which must be there, to read it.
+func (r storeRef) open() (windows.Handle, error) {
+	location := uint32(windows.CERT_SYSTEM_STORE_CURRENT_USER)
 	if r.machine {
 		location = windows.CERT_SYSTEM_STORE_LOCAL_MACHINE
 	}
 	name, err := windows.UTF16PtrFromString(r.store)
 	if err != nil {
-		return nil, fmt.Errorf("name of the store: %w", err)
+		return 0, fmt.Errorf("name of the store: %w", err)
 	}
 	store, err := windows.CertOpenStore(windows.CERT_STORE_PROV_SYSTEM_W, 0, 0,
-		uint32(location)|windows.CERT_STORE_READONLY_FLAG|windows.CERT_STORE_OPEN_EXISTING_FLAG, uintptr(unsafe.Pointer(name)))
+		location|windows.CERT_STORE_READONLY_FLAG|windows.CERT_STORE_OPEN_EXISTING_FLAG, uintptr(unsafe.Pointer(name)))
+	runtime.KeepAlive(name)
 	if err != nil {
-		return nil, fmt.Errorf("opening the certificate store: %w", err)
+		return 0, fmt.Errorf("opening the certificate store %q: %w", r.store, err)
+	}
+	return store, nil
+}
+
+// find looks for the certificate.
+func (r storeRef) find() (*inStore, error) {
+	store, err := r.open()
+	if err != nil {
+		return nil, err
 	}
 	thumbprint := windows.CryptHashBlob{Size: uint32(len(r.thumbprint)), Data: &r.thumbprint[0]}
 	context, err := windows.CertFindCertificateInStore(store, windows.X509_ASN_ENCODING|windows.PKCS_7_ASN_ENCODING, 0,
@@ -119,12 +129,9 @@ func acquire(context *windows.CertContext, leaf *x509.Certificate) (crypto.Signe
 	return capiSigner(p, spec, leaf.PublicKey)
 }
 
-// engineMachine is HCCE_LOCAL_MACHINE: chains are built from the machine's
-// stores alone.
-const engineMachine = windows.Handle(1)
-
-// chainFromStore has Windows build the certificate's chain, from what is in its
-// stores and without asking the network.
+// chainFromStore returns a certificate and those of its issuers that are among
+// the intermediate CAs of the machine or account. Windows' own chain engine is
+// not asked: it remembers for a while what was in the stores.
 func chainFromStore(r storeRef) ([]*x509.Certificate, error) {
 	found, err := r.find()
 	if err != nil {
@@ -135,34 +142,21 @@ func chainFromStore(r storeRef) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	var engine windows.Handle
-	if r.machine {
-		engine = engineMachine
+	cas := r
+	cas.store = "CA"
+	store, err := cas.open()
+	if errors.Is(err, windows.ERROR_FILE_NOT_FOUND) {
+		return []*x509.Certificate{leaf}, nil
 	}
-	const offline = 0x4 | 0x2000 // CERT_CHAIN_CACHE_ONLY_URL_RETRIEVAL, CERT_CHAIN_DISABLE_AIA
-	para := windows.CertChainPara{Size: uint32(unsafe.Sizeof(windows.CertChainPara{}))}
-	var chain *windows.CertChainContext
-	if err := windows.CertGetCertificateChain(engine, found.context, nil, found.store, &para, offline, 0, &chain); err != nil {
-		return nil, fmt.Errorf("building the certificate's chain: %w", err)
+	if err != nil {
+		return nil, err
 	}
-	defer windows.CertFreeCertificateChain(chain)
-	certificates := []*x509.Certificate{leaf}
-	if chain.ChainCount == 0 {
-		return certificates, nil
-	}
-	simple := *chain.Chains
-	for i, element := range unsafe.Slice(simple.Elements, simple.NumElements) {
-		if i == 0 { // the leaf
-			continue
+	defer func() { _ = windows.CertCloseStore(store, 0) }() // nothing was changed
+	var known []*x509.Certificate
+	for context, err := windows.CertEnumCertificatesInStore(store, nil); err == nil; context, err = windows.CertEnumCertificatesInStore(store, context) {
+		if c, err := parseContext(context); err == nil { // others have no place in our chain
+			known = append(known, c)
 		}
-		c, err := parseContext(element.CertContext)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d of the chain: %w", i, err)
-		}
-		if c.CheckSignatureFrom(c) == nil { // a root, which whoever asks has
-			break
-		}
-		certificates = append(certificates, c)
 	}
-	return certificates, nil
+	return chainOf(leaf, known), nil
 }
