@@ -31,74 +31,13 @@ var ErrLed = errors.New("another instance asks this source for work")
 // than the backup is forgotten too.
 type Jobs interface {
 	Leads
-
-	// AcceptJobs records a batch under its source. A context that is known
-	// keeps its first content (Batch.Conflicts counts those that came with
-	// another one). One that was reported is owed again, with the result it
-	// had: the source did not get it. One whose result the source was told to
-	// offer again (Retryable) is open again; what it was told of an Unanswered
-	// one is nothing, so that one stays over unless it is Retryable too. The
-	// Payload of a result that is owed again is gone. One of our own (AddJob)
-	// becomes the source's. ErrLost when somebody else has taken the lead, or
-	// it was given up: then nothing was recorded.
-	AcceptJobs(ctx context.Context, l Lead, jobs []NewJob, now time.Time) (Batch, error)
-
-	// AddJob records a job of our own: without a lead, and reported to nobody.
-	// One that is known is left as it is.
-	AddJob(ctx context.Context, job NewJob, source string, now time.Time) error
-
-	// ClaimJobs takes up to limit open jobs of a kind that are due and keeps
-	// them from others until now+lease: the oldest of each source, and sources
-	// by turns, so that a long list of one keeps no other waiting. Jobs of a
-	// source that is paused are not due. A claim whose lease ended is good until the job is
-	// claimed again.
-	ClaimJobs(ctx context.Context, kind JobKind, now time.Time, lease time.Duration, limit int) ([]Job, error)
-
-	// SaveJob keeps what the caller must find again after a crash; it stays the
-	// caller's. Jobs carry no plain secrets: the caller seals what is one.
-	SaveJob(ctx context.Context, j Job, work []byte) error
-
-	// PostponeJob records a failed attempt and when to try next.
-	PostponeJob(ctx context.Context, j Job, nextAt time.Time, why string) error
-
-	// FinishJob records a job's result and owes its report (but for Unanswered
-	// and jobs of our own, which are then over). Its work is wiped.
-	FinishJob(ctx context.Context, j Job, r JobResult, now time.Time) error
-
-	// ClaimReports takes up to limit owed reports of a source that are due,
-	// oldest first, and keeps them from others until now+lease. A source that
-	// is paused is told what was done.
-	ClaimReports(ctx context.Context, source string, now time.Time, lease time.Duration, limit int) ([]Job, error)
-
-	// SettleReports records that the source has taken reports, or has refused
-	// them for good. Their payloads are wiped. Jobs whose claim was lost meanwhile are left alone.
-	SettleReports(ctx context.Context, jobs []Job, how DebtOutcome, now time.Time) error
-
-	// PostponeReports records a failed upload and when to try next.
-	PostponeReports(ctx context.Context, jobs []Job, nextAt time.Time, why string) error
-
-	// Job returns one job; ListJobs several, newest first.
-	Job(ctx context.Context, id int64) (Job, error)
-	ListJobs(ctx context.Context, q JobQuery) ([]Job, error)
-
-	// FinishedJobs counts jobs of a source and kind that succeeded at or after since.
-	FinishedJobs(ctx context.Context, source string, kind JobKind, since time.Time) (int, error)
-
-	// Sources tells how every source stands that was ever led or has jobs, by name.
-	Sources(ctx context.Context) ([]Source, error)
-
-	// PauseSource stops the work on a source's jobs until ResumeSource: they
-	// stay accepted. Both are idempotent and survive a restart.
-	PauseSource(ctx context.Context, source, why string, now time.Time) error
-	ResumeSource(ctx context.Context, source string, now time.Time) error
-
-	// ImportIssued records certificates that were issued elsewhere for a
-	// tenant, so that its revocations are ours to carry out; it returns how
-	// many were new.
-	ImportIssued(ctx context.Context, list []ImportedCertificate, now time.Time) (int, error)
-
-	// Imported returns the tenants that a certificate was imported for; none is no error.
-	Imported(ctx context.Context, ca, serial string) ([]string, error)
+	JobIntake
+	JobWork
+	JobReports
+	JobLists
+	JobSources
+	JobSweep
+	ImportedCertificates
 }
 
 // Leads decide which of several instances asks a source for work.
@@ -116,129 +55,103 @@ type Leads interface {
 	Resign(ctx context.Context, l Lead) error
 }
 
-// Lead is the right to ask a source for work.
-type Lead struct {
-	Source   string
-	Owner    string
-	Epoch    int64     // grows with every change of the owner
-	Until    time.Time // the end of the term
-	LastPoll time.Time // when the source was last asked, by whomever; zero: never
+// JobIntake records jobs.
+type JobIntake interface {
+	// AcceptJobs records a batch under its source. A context that is known
+	// keeps its first content (Batch.Conflicts counts those that came with
+	// another one). One that was reported is owed again, with the result it
+	// had: the source did not get it. One whose result the source was told to
+	// offer again (Retryable) is open again; what it was told of an Unanswered
+	// one is nothing, so that one stays over unless it is Retryable too. The
+	// Payload of a result that is owed again is gone. One of our own (AddJob)
+	// becomes the source's. ErrLost when somebody else has taken the lead, or
+	// it was given up: then nothing was recorded.
+	AcceptJobs(ctx context.Context, l Lead, jobs []NewJob, now time.Time) (Batch, error)
+
+	// AddJob records a job of our own: without a lead, and reported to nobody.
+	// One that is known is left as it is.
+	AddJob(ctx context.Context, job NewJob, source string, now time.Time) error
 }
 
-// JobKind is what a job wants done.
-type JobKind int
+// JobWork is what doing open jobs needs.
+type JobWork interface {
+	// ClaimJobs takes up to limit open jobs of a kind that are due and keeps
+	// them from others until now+lease: the oldest of each source, and sources
+	// by turns, so that a long list of one keeps no other waiting. Jobs of a
+	// source that is paused are not due. A claim whose lease ended is good until the job is
+	// claimed again.
+	ClaimJobs(ctx context.Context, kind JobKind, now time.Time, lease time.Duration, limit int) ([]Job, error)
 
-// The kinds of job.
-const (
-	RevokeJob JobKind = iota + 1
-	IssueJob
-)
+	// SaveJob keeps what the caller must find again after a crash; it stays the
+	// caller's. Jobs carry no plain secrets: the caller seals what is one.
+	SaveJob(ctx context.Context, j Job, work []byte) error
 
-// String returns the kind's name.
-func (k JobKind) String() string {
-	switch k {
-	case RevokeJob:
-		return "revoke"
-	case IssueJob:
-		return "issue"
-	}
-	return "invalid"
+	// PostponeJob records a failed attempt and when to try next.
+	PostponeJob(ctx context.Context, j Job, nextAt time.Time, why string) error
+
+	// FinishJob records a job's result and owes its report (but for Unanswered
+	// and jobs of our own, which are then over). Its work is wiped.
+	FinishJob(ctx context.Context, j Job, r JobResult, now time.Time) error
 }
 
-// NewJob is a job as its source handed it over.
-type NewJob struct {
-	Kind    JobKind
-	Context string // the source's handle, repeated in the report
-	Content []byte // what is wanted, in the form that the kind's handler reads
-	Summary string // for people: lists, logs
+// JobReports are results on their way back to their source.
+type JobReports interface {
+	// ClaimReports takes up to limit owed reports of a source that are due,
+	// oldest first, and keeps them from others until now+lease. A source that
+	// is paused is told what was done.
+	ClaimReports(ctx context.Context, source string, now time.Time, lease time.Duration, limit int) ([]Job, error)
+
+	// SettleReports records that the source has taken reports, or has refused
+	// them for good. Their payloads are wiped. Jobs whose claim was lost meanwhile are left alone.
+	SettleReports(ctx context.Context, jobs []Job, how DebtOutcome, now time.Time) error
+
+	// PostponeReports records a failed upload and when to try next.
+	PostponeReports(ctx context.Context, jobs []Job, nextAt time.Time, why string) error
 }
 
-// Batch is what became of an accepted batch.
-type Batch struct {
-	New       int // recorded now
-	Known     int // open or owed before
-	Reopened  int // reported before, owed or open again
-	Conflicts int // known under the same context with another content
+// JobLists shows jobs.
+type JobLists interface {
+	// Job returns one job; ListJobs several, newest first.
+	Job(ctx context.Context, id int64) (Job, error)
+	ListJobs(ctx context.Context, q JobQuery) ([]Job, error)
 }
 
-// JobState is how far a job has come.
-type JobState int
+// JobSources shows and steers the sources of jobs.
+type JobSources interface {
+	// FinishedJobs counts jobs of a source and kind that succeeded at or after since.
+	FinishedJobs(ctx context.Context, source string, kind JobKind, since time.Time) (int, error)
 
-// open → owed → over.
-const (
-	JobOpen JobState = iota + 1 // accepted, to be done
-	JobOwed                     // result recorded, report owed
-	JobOver                     // reported, or nobody to report to
-)
+	// Sources tells how every source stands that was ever led or has jobs, by name.
+	Sources(ctx context.Context) ([]Source, error)
 
-// String returns the state's name.
-func (s JobState) String() string {
-	switch s {
-	case JobOpen:
-		return "open"
-	case JobOwed:
-		return "owed"
-	case JobOver:
-		return "over"
-	}
-	return "invalid"
+	// PauseSource stops the work on a source's jobs until ResumeSource: they
+	// stay accepted. Both are idempotent and survive a restart.
+	PauseSource(ctx context.Context, source, why string, now time.Time) error
+	ResumeSource(ctx context.Context, source string, now time.Time) error
 }
 
-// Job is a job as recorded, and the caller's claim to it.
-type Job struct {
-	ID     int64
-	Source string
-	NewJob
-	State      JobState
-	Work       []byte // what SaveJob kept, while it is open
-	Result     *JobResult
-	Attempts   int // at doing it while it is open, at reporting it while it is owed
-	NextAt     time.Time
-	Why        string // the last attempt's failure
-	AcceptedAt time.Time
-	UpdatedAt  time.Time
-	Token      int64 // changes with every claim: an older claim's steps are ErrLost
+// JobSweep forgets what is history.
+type JobSweep interface {
+	// SweepJobs looks at up to limit jobs that are over since before a time,
+	// oldest first, and returns at how many; fewer than limit: none is left.
+	//
+	// A job by which no certificate was issued or revoked is forgotten, and new
+	// when its context comes again; so is one that its source was told to offer
+	// again. Any other keeps its context and its result, and loses its Content
+	// and Summary: when it comes again it is answered as before (Batch.Conflicts
+	// counts another content still), so that no context ever gets a second
+	// certificate, and what was revoked stays known. Those are looked at once.
+	// IDs are never given twice, for which the newest job may stay.
+	SweepJobs(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// JobResult is how a job ended.
-type JobResult struct {
-	Succeeded  bool
-	Code       int    // the source's error code, 0 when it succeeded
-	Text       string // for people, without secrets
-	Payload    []byte // what is handed over with the report, sealed to its recipient
-	Serial     string // of the certificate concerned, upper-case hexadecimal
-	CA         string // its CA
-	Retryable  bool   // the source is asked to offer the job again
-	Unanswered bool   // not ours to answer: never reported
-	Refused    bool   // set by the journal: the source refused the report for good
-}
+// ImportedCertificates are those that another system issued.
+type ImportedCertificates interface {
+	// ImportIssued records certificates that were issued elsewhere for a
+	// tenant, so that its revocations are ours to carry out; it returns how
+	// many were new.
+	ImportIssued(ctx context.Context, list []ImportedCertificate, now time.Time) (int, error)
 
-// JobQuery selects jobs for a list.
-type JobQuery struct {
-	Source string
-	States []JobState // empty: all
-	Before int64      // jobs with smaller IDs only; 0: from the newest
-	Limit  int        // 0: 100
-}
-
-// Source is how a source of jobs stands.
-type Source struct {
-	Name       string
-	Owner      string    // who leads it; "" when nobody's term runs
-	Until      time.Time // the end of that term
-	LastPoll   time.Time
-	PausedAt   time.Time // zero: not paused
-	PausedWhy  string
-	ResumedAt  time.Time // the last time a pause was ended; zero: never
-	Open       int
-	OldestOpen time.Time // since when the oldest open job is open; zero: none is
-	Owed       int
-	OldestOwed time.Time // since when the oldest owed report is owed; zero: none is
-}
-
-// ImportedCertificate is a certificate that another system issued for a tenant.
-type ImportedCertificate struct {
-	Tenant string
-	CA     string
-	Serial string // upper-case hexadecimal of even length, as entries have it
+	// Imported returns the tenants that a certificate was imported for; none is no error.
+	Imported(ctx context.Context, ca, serial string) ([]string, error)
 }

@@ -60,6 +60,7 @@ func Run(t *testing.T, newHarness func(t *testing.T, clock func() time.Time) Har
 		{"jobs", testJobs},
 		{"reports", testReports},
 		{"sources", testSources},
+		{"sweep", testSweep},
 		{"imported", testImported},
 		{"races for jobs", testJobRaces},
 		{"power failure amid jobs", testJobPowerFailure},

@@ -112,7 +112,11 @@ func findJob(c *conn, source int64, name string, job *journal.NewJob) (k known, 
 	k = known{id: s.colInt(), token: s.colInt(), state: journal.JobState(s.colInt()), own: s.colInt() != 0}
 	kind := journal.JobKind(s.colInt())
 	k.retryable, k.unanswered = s.colInt() != 0, s.colInt() != 0
-	k.same = kind == job.Kind && bytes.Equal(s.raw(), job.Content)
+	content := job.Content
+	if s.colInt() != 0 {
+		content = contentDigest(content)
+	}
+	k.same = kind == job.Kind && bytes.Equal(s.raw(), content)
 	return k, true, nil
 }
 

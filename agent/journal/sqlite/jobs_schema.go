@@ -67,3 +67,10 @@ var jobsSchema = []string{
 	)`,
 	`CREATE INDEX imported_serial ON imported (serial_key)`,
 }
+
+// sweptJobs is the migration that brought SweepJobs. A job that stays when it
+// is swept has the SHA-256 of its content in the place of it.
+var sweptJobs = []string{
+	`ALTER TABLE jobs ADD COLUMN swept INTEGER NOT NULL DEFAULT 0`,
+	`CREATE INDEX jobs_over ON jobs (since) WHERE state = 3 AND swept = 0`,
+}

@@ -31,13 +31,16 @@ const (
 	finishedJobs
 	rangeOfJobs
 	rangeOfPendingJobs
+	sweepableJobs
+	deleteJob
+	thinJob
 	insertImported
 	importedBySerial
 	lastStatement
 )
 
 // jobColumns are read by scanJob, in this order.
-const jobColumns = `j.id, s.name, j.kind, j.context, j.content, j.summary, j.state, j.work, j.attempts, j.next_at, j.why,
+const jobColumns = `j.id, s.name, j.kind, j.context, iif(j.swept, NULL, j.content), j.summary, j.state, j.work, j.attempts, j.next_at, j.why,
 	j.accepted_at, j.updated_at, j.token, j.succeeded, j.code, j.text, j.payload, j.serial, j.ca,
 	j.retryable, j.unanswered, j.refused`
 
@@ -58,7 +61,7 @@ var statementsOfJobs = map[statement]string{
 	insertJob: `INSERT INTO jobs (job_key, source, own, kind, state, queue, ready, held, next_at, token, attempts,
 		since, accepted_at, updated_at, finished_at, context, summary, why, code, text, serial, ca, retryable, unanswered, refused, content)
 		VALUES (?1, ?2, ?3, ?4, 1, ?4, 1, 0, ?5, ?6, 0,  ?5, ?5, ?5, 0, ?7, ?8, '', 0, '', '', '', 0, 0, 0, ?9)`,
-	jobByKey: `SELECT id, token, state, own, kind, retryable, unanswered, content FROM jobs
+	jobByKey: `SELECT id, token, state, own, kind, retryable, unanswered, swept, content FROM jobs
 		WHERE job_key = ? AND source = ? AND context = ?`,
 	reopenJob: `UPDATE jobs SET own = 0, state = 1, queue = kind, ready = 1, held = 0, next_at = ?1, token = ?2, attempts = 0,
 		since = ?1, updated_at = ?1, finished_at = 0, why = '', succeeded = NULL, code = 0, text = '', serial = '', ca = '',
@@ -87,6 +90,11 @@ var statementsOfJobs = map[statement]string{
 		WHERE succeeded = 1 AND source = ? AND kind = ? AND finished_at >= ?`,
 	rangeOfJobs:        `SELECT coalesce((SELECT min(id) FROM jobs), 0), coalesce((SELECT max(id) FROM jobs), 0)`,
 	rangeOfPendingJobs: `SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM jobs INDEXED BY jobs_pending WHERE state < 3`,
+
+	sweepableJobs: `SELECT id, retryable = 0 AND (succeeded = 1 OR kind = 2 AND serial <> ''), content FROM jobs INDEXED BY jobs_over
+		WHERE state = 3 AND swept = 0 AND since < ? AND id < (SELECT max(id) FROM jobs) ORDER BY since LIMIT ?`,
+	deleteJob: `DELETE FROM jobs WHERE id = ?`,
+	thinJob:   `UPDATE jobs SET swept = 1, content = ?, summary = '' WHERE id = ?`,
 
 	insertImported:   `INSERT INTO imported (serial_key, ca, serial, tenant, imported_at) VALUES (?, ?, ?, ?, ?)`,
 	importedBySerial: `SELECT tenant FROM imported WHERE serial_key = ? AND ca = ? AND serial = ? ORDER BY id`,

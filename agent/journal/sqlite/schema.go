@@ -183,7 +183,7 @@ var migrations = [][]string{{
 	`CREATE INDEX debts_lane ON debts (kind, neighbour, urgency) WHERE ready = 1`,
 	`CREATE INDEX debts_late ON debts (give_up) WHERE kind = 1`,
 	`CREATE INDEX debts_kind ON debts (kind, since)`,
-}}
+}, sweptJobs}
 
 // migrate brings the file to the newest version, one transaction a version.
 func migrate(c *conn, path string) error {
