@@ -273,26 +273,38 @@ func TestOneContextIsOneCertificate(t *testing.T) {
 }
 
 // A queue that lost a result it had taken cannot have it again: the key is
-// gone. It is told, and there is no second certificate.
+// gone. It is told, and there is no second certificate, also when the journal
+// has forgotten by then what the job wanted.
 func TestResultThatTheQueueLost(t *testing.T) {
-	inOffice(t, func(t *testing.T, o *office) {
-		o.add(o.job("one"))
-		o.later(2 * time.Minute)
-		if !o.queue.Results()["one"].Succeeded {
-			t.Fatal("no result")
-		}
-		if err := o.queue.Forget("one"); err != nil {
-			t.Fatal(err)
-		}
-		o.later(settled)
-		r := o.queue.Results()["one"]
-		if r.Succeeded || r.ErrorCode != "ConflictError" || !strings.HasPrefix(r.ErrorMessage, "delivered_before: ") || len(o.issued()) != 1 {
-			t.Errorf("%+v, %d certificates", r, len(o.issued()))
-		}
-		if o.revoked() != 0 {
-			t.Error("the certificate that was delivered is revoked")
-		}
-	})
+	for name, swept := range map[string]bool{"soon": false, "after the job was swept": true} {
+		t.Run(name, func(t *testing.T) {
+			inOffice(t, func(t *testing.T, o *office) {
+				o.add(o.job("one"))
+				o.later(2 * time.Minute)
+				o.add(o.job("newest"))
+				o.later(settled)
+				if r := o.queue.Results(); !r["one"].Succeeded || !r["newest"].Succeeded {
+					t.Fatal("no results")
+				}
+				if swept {
+					if n, err := o.journal.SweepJobs(t.Context(), time.Now().Add(time.Second), 100); err != nil || n != 1 {
+						t.Fatalf("swept %d, %v", n, err)
+					}
+				}
+				if err := o.queue.Forget("one"); err != nil {
+					t.Fatal(err)
+				}
+				o.later(settled)
+				r := o.queue.Results()["one"]
+				if r.Succeeded || r.ErrorCode != "ConflictError" || !strings.HasPrefix(r.ErrorMessage, "delivered_before: ") || len(o.issued()) != 2 {
+					t.Errorf("%+v, %d certificates", r, len(o.issued()))
+				}
+				if o.revoked() != 0 {
+					t.Error("the certificate that was delivered is revoked")
+				}
+			})
+		})
+	}
 }
 
 // What the queue refuses for good is revoked; a result beside it is taken.

@@ -9,6 +9,7 @@
 //	revoke.go    the handler of revocations: whose CA (namebook.go, issuer.go), which
 //	             certificate (serial.go), may this tenant, revoke (gate.go)
 //	report.go    the result goes back until it is taken
+//	watch.go     what is known of sources is read again, and old jobs are forgotten
 //
 // A job is on disk before it is done, its result before it is reported. What
 // a power failure interrupts is repeated from the last record: the question
@@ -64,6 +65,9 @@ type Config struct {
 	CallWithin time.Duration
 	// Retries are the delays between attempts at a job; zero: 30 s doubling to 15 min.
 	Retries retry.Schedule
+	// MostOpen is how many jobs of a source may be open until it is asked for
+	// more; 0: 5,000. One batch may come above it.
+	MostOpen int
 	// ReportRetries are the delays between attempts at a report; zero: 1 min
 	// doubling to 1 h. Before each question all reports are due.
 	ReportRetries retry.Schedule
@@ -96,6 +100,8 @@ const (
 	lease       = 5 * time.Minute  // longer than CallWithin and stopWithin
 	stopWithin  = 10 * time.Second // for calls under way when the service stops, which has 15 s for all
 	mostBatch   = 500
+	keepOver    = 90 * 24 * time.Hour // for jobs that are over
+	sweepBatch  = 500                 // of them looked at every watchEvery
 )
 
 // Jobs asks, works and reports while Run runs.
@@ -112,6 +118,7 @@ type Jobs struct {
 func New(cfg Config) (*Jobs, error) {
 	cfg.Term = cmp.Or(cfg.Term, 5*time.Minute)
 	cfg.CallWithin = cmp.Or(cfg.CallWithin, 2*time.Minute)
+	cfg.MostOpen = cmp.Or(cfg.MostOpen, 5000)
 	cfg.Retries = cmp.Or(cfg.Retries, retry.Schedule{First: 30 * time.Second, Most: 15 * time.Minute})
 	cfg.ReportRetries = cmp.Or(cfg.ReportRetries, retry.Schedule{First: time.Minute, Most: time.Hour})
 	if cfg.Clock == nil {

@@ -30,7 +30,8 @@ type poller struct {
 	asked   time.Time     // when we asked last: with time.Now it does not follow jumps of the clock
 	cool    time.Duration // from one question to the next, with jitter
 	retryAt time.Time     // after a question that did not reach the source
-	holdAt  time.Time     // after a question that could not be recorded
+	holdAt  time.Time     // after a question that could not be recorded, or while too many jobs are open
+	held    bool          // the log has that too many are
 	missed  int           // of those in a row
 
 	batch    []journal.NewJob // came, but could not be recorded yet
@@ -47,6 +48,7 @@ type health struct {
 	gone    bool
 	stuck   bool // a batch could not be recorded
 	stale   bool
+	full    int // how many jobs are open, when no more are asked for
 	lastErr string
 }
 
@@ -95,7 +97,7 @@ func (p *poller) step(ctx context.Context) {
 		if reached(p.acceptAt, p.jobs.now(), tryAcceptEvery) {
 			p.accept(ctx)
 		}
-	case due && p.keepLead(ctx, p.jobs.now()): // reporting may have taken long
+	case due && !p.full(ctx, now) && p.keepLead(ctx, p.jobs.now()): // reporting may have taken long
 		p.ask(ctx)
 	}
 }
@@ -161,6 +163,32 @@ func (p *poller) due(ctx context.Context, now time.Time) bool {
 		return false
 	}
 	return !now.Before(last.Add(p.cool))
+}
+
+// full tells whether so many jobs of the source are open that more would only
+// wait here: a source without a bound must not fill the disk. The source is
+// looked at again in a minute.
+func (p *poller) full(ctx context.Context, now time.Time) bool {
+	sources, err := p.jobs.cfg.Journal.Sources(ctx)
+	if err != nil {
+		p.holdAt = now.Add(time.Minute)
+		if ctx.Err() == nil {
+			p.log.Error("open jobs could not be counted; the source is not asked", zap.Error(err))
+		}
+		return true
+	}
+	open := sourceOf(sources, p.name).Open
+	if open < p.jobs.cfg.MostOpen {
+		p.held = false
+		return false
+	}
+	p.holdAt = now.Add(time.Minute)
+	p.setHealth(func(h *health) { h.full, h.good = open, now }) // no answer is expected meanwhile
+	if !p.held {
+		p.log.Error("so many jobs of a source are open that it is not asked for more until some are done", zap.Int("open", open), zap.Int("most", p.jobs.cfg.MostOpen))
+	}
+	p.held = true
+	return true
 }
 
 // ask asks the source once, and records what it hands over.
@@ -287,6 +315,9 @@ func (p *poller) judge(now time.Time, s journal.Source) {
 			since = h.good
 		}
 		h.stale = !since.IsZero() && now.Sub(since) > limit
+		if h.full = 0; s.Open >= p.jobs.cfg.MostOpen {
+			h.full = s.Open
+		}
 	})
 }
 
@@ -294,9 +325,12 @@ func (p *poller) problems() []string {
 	p.health.Lock()
 	defer p.health.Unlock()
 	var list []string
-	if p.health.gone {
+	switch {
+	case p.health.gone:
 		list = append(list, fmt.Sprintf("source %s does not offer jobs any more: %s", p.name, p.health.lastErr))
-	} else if p.health.stale {
+	case p.health.full > 0:
+		list = append(list, fmt.Sprintf("source %s has %d open jobs and is not asked for more while it has %d: why are they not done?", p.name, p.health.full, p.jobs.cfg.MostOpen))
+	case p.health.stale:
 		list = append(list, fmt.Sprintf("source %s has not answered for more than two intervals: %s", p.name, p.health.lastErr))
 	}
 	if p.health.stuck {

@@ -120,24 +120,3 @@ func (j *Jobs) notRecorded(job journal.Job, err error) {
 	j.log.Error("what became of a job could not be recorded; it is taken up again when its claim ends",
 		zap.Int64("job", job.ID), zap.String("source", job.Source), zap.Error(err))
 }
-
-// watch looks at all sources once a minute, for Problems.
-func (j *Jobs) watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		sources, err := j.cfg.Journal.Sources(ctx)
-		if err != nil && ctx.Err() == nil {
-			j.log.Error("the sources of jobs could not be read from the journal", zap.Error(err))
-		}
-		if err == nil {
-			j.breaker.look(sources)
-			for _, p := range j.pollers {
-				for _, s := range sources {
-					if s.Name == p.name {
-						p.judge(j.now(), s)
-					}
-				}
-			}
-		}
-		pause(ctx, watchEvery, nil)
-	}
-}
