@@ -20,6 +20,7 @@ import (
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/failpoint"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -30,6 +31,7 @@ import (
 type lineage struct {
 	folder string
 	roles  []string
+	keys   *keys.Keys
 }
 
 // generation is a set of pairs in the order of the lineage's roles.
@@ -96,7 +98,7 @@ func (l lineage) read(number int, folder string) (generation, error) {
 		return g, fmt.Errorf("reading when it was made: %w", err)
 	}
 	for _, role := range l.roles {
-		p, err := loadPair(Files{filepath.Join(folder, certificateFile(role)), filepath.Join(folder, keyFile(role))})
+		p, err := l.pair(role, Files{filepath.Join(folder, certificateFile(role)), filepath.Join(folder, keyFile(role))})
 		if err != nil {
 			return g, err
 		}
@@ -105,17 +107,29 @@ func (l lineage) read(number int, folder string) (generation, error) {
 	return g, nil
 }
 
-func loadPair(f Files) (scep.KeyPair, error) {
+// pair reads a role's pair. A device that may not decrypt with the key which
+// opens messages is found here, and not when the first message comes.
+func (l lineage) pair(role string, f Files) (scep.KeyPair, error) {
+	p, err := loadPair(l.keys, f)
+	if err == nil && (role == "encryption" || role == "combined") && keys.PlaceOf(p.Key) != keys.File {
+		if err = keys.CheckDecrypts(p.Key); err != nil {
+			err = fmt.Errorf("%s: %w", keys.Shown(f.Key), err)
+		}
+	}
+	return p, err
+}
+
+func loadPair(from *keys.Keys, f Files) (scep.KeyPair, error) {
 	certs, err := embedded.LoadChain(f.Certificate)
 	if err != nil {
 		return scep.KeyPair{}, err
 	}
-	key, err := embedded.LoadKey(f.Key)
+	key, err := from.Load(f.Key)
 	if err != nil {
 		return scep.KeyPair{}, err
 	}
 	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && !pub.Equal(certs[0].PublicKey) {
-		return scep.KeyPair{}, fmt.Errorf("%q holds another key than that of %q", f.Key, f.Certificate)
+		return scep.KeyPair{}, fmt.Errorf("%q holds another key than that of %q", keys.Shown(f.Key), f.Certificate)
 	}
 	return scep.KeyPair{Certificate: certs[0], Key: key}, nil
 }
@@ -138,7 +152,7 @@ func (l lineage) next(ctx context.Context, cfg ownenroll.Config, accept func(gen
 	if err := durable.MakeFolder(folder); err != nil {
 		return generation{}, err
 	}
-	cfg.Roles = slices.Clone(cfg.Roles)
+	cfg.Roles, cfg.Keys = slices.Clone(cfg.Roles), l.keys
 	for i := range cfg.Roles {
 		cfg.Roles[i].Certificate = filepath.Join(folder, certificateFile(l.roles[i]))
 		cfg.Roles[i].Key = filepath.Join(folder, keyFile(l.roles[i]))
@@ -168,7 +182,7 @@ func (l lineage) next(ctx context.Context, cfg ownenroll.Config, accept func(gen
 func (l lineage) finished(folder string, chain []*x509.Certificate, now time.Time) (generation, error) {
 	g := generation{chain: chain, made: now.UTC().Truncate(time.Second)}
 	for _, role := range l.roles {
-		p, err := loadPair(Files{filepath.Join(folder, certificateFile(role)), filepath.Join(folder, keyFile(role))})
+		p, err := l.pair(role, Files{filepath.Join(folder, certificateFile(role)), filepath.Join(folder, keyFile(role))})
 		if err != nil {
 			return g, err
 		}

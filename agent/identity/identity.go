@@ -17,6 +17,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // Kind is what a certificate or secret is for.
@@ -43,18 +45,20 @@ const (
 
 // Item is one row of the inventory.
 type Item struct {
-	Name      string    `json:"name"` // of the part that uses it, as "endpoint corp"
-	Kind      Kind      `json:"kind"`
-	Subject   string    `json:"subject,omitempty"`
-	Issuer    string    `json:"issuer,omitempty"`
-	SHA256    string    `json:"sha256,omitempty"` // of the certificate, hexadecimal
-	Source    string    `json:"source"`           // a file, or where we made it
-	NotBefore time.Time `json:"not_before,omitzero"`
-	NotAfter  time.Time `json:"not_after,omitzero"` // zero: not known
-	RenewAt   time.Time `json:"renew_at,omitzero"`  // when it is renewed, or should be
-	Next      string    `json:"next"`               // what happens next, or what a person has to do
-	Problem   string    `json:"problem,omitempty"`  // why that does not happen
-	Managed   bool      `json:"managed"`            // we renew it
+	Name    string `json:"name"` // of the part that uses it, as "endpoint corp"
+	Kind    Kind   `json:"kind"`
+	Subject string `json:"subject,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	SHA256  string `json:"sha256,omitempty"` // of the certificate, hexadecimal
+	Source  string `json:"source"`           // a file, or where we made it
+	// Key is where its private key lives; "": that does not matter here.
+	Key       keys.Place `json:"key,omitempty"`
+	NotBefore time.Time  `json:"not_before,omitzero"`
+	NotAfter  time.Time  `json:"not_after,omitzero"` // zero: not known
+	RenewAt   time.Time  `json:"renew_at,omitzero"`  // when it is renewed, or should be
+	Next      string     `json:"next"`               // what happens next, or what a person has to do
+	Problem   string     `json:"problem,omitempty"`  // why that does not happen
+	Managed   bool       `json:"managed"`            // we renew it
 }
 
 // Own is a certificate or secret of our own, or a few that belong together.

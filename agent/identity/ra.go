@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -30,7 +31,8 @@ type RAConfig struct {
 	Folder     string
 	NextCA     string // file that GetNextCACert serves while it is there; "": none
 	Chain      *Chain
-	Renew      *Renewal // nil: a person renews
+	Renew      *Renewal   // nil: a person renews
+	Keys       *keys.Keys // nil: keys are in files
 
 	Clock func() time.Time // nil: time.Now
 	Log   *zap.Logger      // names the endpoint; nil: nothing is logged
@@ -86,7 +88,7 @@ func OpenRA(ctx context.Context, cfg RAConfig) (*RA, error) {
 		cfg.Log = zap.NewNop()
 	}
 	r := &RA{cfg: cfg, since: map[[32]byte]time.Time{}, trouble: map[string]string{}, checked: map[string]error{}}
-	r.lineage = lineage{folder: cfg.Folder, roles: []string{"signing", "encryption"}}
+	r.lineage = lineage{folder: cfg.Folder, roles: []string{"signing", "encryption"}, keys: orFiles(cfg.Keys)}
 	switch cfg.Material.Shape {
 	case scep.SplitRA:
 	case scep.CombinedRA:
@@ -159,7 +161,7 @@ func (r *RA) Tend(ctx context.Context) error {
 	r.mu.Lock()
 	err = errors.Join(err, r.choose())
 	why := r.reason(r.cfg.Clock())
-	due := r.cfg.Renew != nil && r.try.due(why, r.cfg.Clock())
+	due := r.renews() && r.try.due(why, r.cfg.Clock())
 	if why == "" {
 		r.try.succeeded()
 	}
@@ -173,8 +175,8 @@ func (r *RA) Tend(ctx context.Context) error {
 
 // Renew renews now.
 func (r *RA) Renew(ctx context.Context) error {
-	if r.cfg.Renew == nil {
-		return fmt.Errorf("%s: its RA certificates are renewed by a person: ra.renew is off, or there are no templates", r.name())
+	if !r.renews() {
+		return fmt.Errorf("%s: its RA certificates are renewed by a person: ra.renew is off, there are no templates, or the keys are in a device where the service makes none", r.name())
 	}
 	r.work.Lock()
 	defer r.work.Unlock()
@@ -198,8 +200,8 @@ func (r *RA) readFiles() error {
 		return nil
 	}
 	g := generation{source: r.cfg.Signing.Certificate}
-	for _, f := range files {
-		p, failed := loadPair(f)
+	for i, f := range files {
+		p, failed := r.lineage.pair(r.lineage.roles[i], f)
 		g.pairs, err = append(g.pairs, p), errors.Join(err, failed)
 	}
 	if err != nil {
@@ -222,7 +224,7 @@ func digestFiles(files []Files) ([32]byte, error) {
 	h := sha256.New()
 	for _, f := range files {
 		for _, path := range []string{f.Certificate, f.Key} {
-			b, err := os.ReadFile(path)
+			b, err := octets(path)
 			if err != nil {
 				return [32]byte{}, fmt.Errorf("reading a pair: %w", err)
 			}
@@ -232,6 +234,14 @@ func digestFiles(files []Files) ([32]byte, error) {
 		}
 	}
 	return [32]byte(h.Sum(nil)), nil
+}
+
+// octets are those of a file, or what names a key of a device.
+func octets(ref string) ([]byte, error) {
+	if keys.IsURI(ref) {
+		return []byte(ref), nil
+	}
+	return os.ReadFile(ref)
 }
 
 // readNext reads what GetNextCACert serves.

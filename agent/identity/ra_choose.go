@@ -16,6 +16,7 @@ import (
 	"github.com/certconnector/certconnector/agent/identity/ownenroll"
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/internal/durable"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -225,10 +226,14 @@ func (r *RA) putAside() (generation, bool) {
 	files := []Files{r.cfg.Signing, r.cfg.Encryption}[:len(r.lineage.roles)]
 	g := generation{source: r.cfg.Signing.Certificate + ".old"}
 	for _, f := range files {
-		if _, err := os.Stat(f.Key + ".old"); err != nil {
+		old := Files{f.Certificate + ".old", f.Key + ".old"}
+		if keys.IsURI(f.Key) {
+			old.Key = f.Key
+		}
+		if _, err := os.Stat(old.Certificate); err != nil {
 			return g, false
 		}
-		p, err := loadPair(Files{f.Certificate + ".old", f.Key + ".old"})
+		p, err := loadPair(r.lineage.keys, old)
 		if err != nil {
 			return g, false
 		}
@@ -323,6 +328,7 @@ func (r *RA) order(present generation, chain []*x509.Certificate) ownenroll.Conf
 	}
 	for i, name := range r.lineage.roles {
 		role := ownenroll.Role{Name: name, Template: renew.SigningTemplate, KeyUsage: usages[name]}
+		role.Where = keys.PlaceOfRef(r.keyOf(present, i))
 		if name == "encryption" && renew.EncryptionTemplate != "" {
 			role.Template = renew.EncryptionTemplate
 		}

@@ -3,8 +3,10 @@ package identity
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"time"
 
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -22,14 +24,15 @@ func (r *RA) Items() []Item {
 	}
 	for n, p := range s.current.pairs {
 		i := describe(r.name(), r.kind(n), p.Certificate, r.source(s.current, n))
-		i.Managed, i.RenewAt = r.cfg.Renew != nil, s.current.renewAt() // as a pair
+		i.Managed, i.RenewAt = r.renews(), s.current.renewAt() // as a pair
+		i.Key = keys.PlaceOfRef(r.keyOf(s.current, n))
 		i.Problem = r.problem()
 		i.Next = r.nextAction(s.current, i)
 		items = append(items, i)
 	}
 	for _, g := range s.previous {
 		i := describe(r.name(), KindRAPrevious, g.pairs[len(g.pairs)-1].Certificate, g.source)
-		i.RenewAt = time.Time{}
+		i.RenewAt, i.Key = time.Time{}, keys.PlaceOf(g.pairs[len(g.pairs)-1].Key)
 		i.Next = fmt.Sprintf("opens what devices encrypted to it; removed after %s, and not before 30 days after it was replaced", date(i.NotAfter))
 		items = append(items, i)
 	}
@@ -51,8 +54,40 @@ func (r *RA) source(g generation, n int) string {
 	return g.source
 }
 
+// keyOf names the key of a pair.
+func (r *RA) keyOf(g generation, n int) string {
+	if g.number == 0 {
+		return []string{r.cfg.Signing.Key, r.cfg.Encryption.Key}[n]
+	}
+	return filepath.Join(g.source, keyFile(r.lineage.roles[n]))
+}
+
+// renews tells whether the service renews the pairs in use: not those whose
+// keys are in a device where it makes none.
+func (r *RA) renews() bool {
+	if r.cfg.Renew == nil {
+		return false
+	}
+	s := r.live.Load()
+	return s == nil || r.device(s.current) == ""
+}
+
+// device is where a key lives whose like the service does not make, "" where
+// there is none.
+func (r *RA) device(g generation) keys.Place {
+	for n := range g.pairs {
+		if place := keys.PlaceOfRef(r.keyOf(g, n)); !place.Makes() {
+			return place
+		}
+	}
+	return ""
+}
+
 func (r *RA) nextAction(g generation, i Item) string {
+	device := r.device(g)
 	switch {
+	case device != "":
+		return fmt.Sprintf("its key is in a device (%s), so a person renews: run certconnector ra enroll --endpoint %s by %s, which keeps the key, or make another and configure it", device, r.cfg.Endpoint, date(i.RenewAt))
 	case r.cfg.Renew == nil:
 		return fmt.Sprintf("run certconnector ra enroll --endpoint %s by %s, or set ra.renew to auto and name templates", r.cfg.Endpoint, date(i.RenewAt))
 	case pointless(g, r.chain):

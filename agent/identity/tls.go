@@ -1,11 +1,13 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent/identity/ownenroll"
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // TLSConfig describes a server certificate that our own CA issues.
@@ -23,7 +26,9 @@ type TLSConfig struct {
 	Hosts  []string
 	Folder string
 	Chain  *Chain
-	Renew  Renewal // with a bridge, the template for signing is that of the server
+	Renew  Renewal    // with a bridge, the template for signing is that of the server
+	Keys   *keys.Keys // nil: keys are in files
+	Where  keys.Place // of new keys; "": a file
 
 	Clock func() time.Time // nil: time.Now
 	Log   *zap.Logger      // nil: nothing is logged
@@ -69,7 +74,7 @@ func OpenTLS(ctx context.Context, cfg TLSConfig) (*TLS, error) {
 	if cfg.Kind == "" {
 		cfg.Kind = KindTLS
 	}
-	t := &TLS{cfg: cfg, lineage: lineage{folder: cfg.Folder, roles: []string{"tls"}}}
+	t := &TLS{cfg: cfg, lineage: lineage{folder: cfg.Folder, roles: []string{"tls"}, keys: orFiles(cfg.Keys)}}
 	list, _, err := t.lineage.load()
 	if err != nil {
 		cfg.Log.Warn("a TLS certificate in the state folder cannot be used", zap.String("name", cfg.Name), zap.Error(err))
@@ -188,6 +193,7 @@ func (t *TLS) renew(ctx context.Context, why string, chain []*x509.Certificate) 
 	cfg := ownenroll.Config{CA: renew.CA, Direct: renew.Direct, Chain: chain, Subject: renew.Subject, KeyBits: renew.KeyBits, Clock: t.cfg.Clock}
 	cfg.Roles = []ownenroll.Role{{
 		Name: "tls", Template: renew.SigningTemplate, Hosts: t.cfg.Hosts, CommonName: t.cfg.Hosts[0], KeyUsage: x509.KeyUsageDigitalSignature,
+		Where: cmp.Or(t.cfg.Where, keys.File),
 	}}
 	g, err := t.lineage.next(ctx, cfg, func(g generation) error {
 		if !g.validAt(now) {
@@ -236,7 +242,7 @@ func (t *TLS) Items() []Item {
 		return []Item{{Name: t.cfg.Name, Kind: t.cfg.Kind, Source: t.cfg.Folder, Managed: true, Next: "made as soon as the CA issues", Problem: t.try.problem}}
 	}
 	i := describe(t.cfg.Name, t.cfg.Kind, s.pair.Leaf, s.source)
-	i.Managed, i.Problem = true, t.try.problem
+	i.Managed, i.Problem, i.Key = true, t.try.problem, keys.PlaceOfRef(filepath.Join(s.source, keyFile("tls")))
 	switch {
 	case pointless(s.generation, t.chain):
 		i.Next = fmt.Sprintf("ends with the CA's own certificate on %s; renew the CA by %s", date(t.chain[0].NotAfter), date(i.RenewAt))

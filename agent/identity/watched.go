@@ -2,9 +2,11 @@ package identity
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -31,6 +34,7 @@ type WatchedConfig struct {
 	// OnChange is told of a new pair after it was taken into use. May be nil.
 	OnChange func(*tls.Certificate)
 
+	Keys  *keys.Keys       // nil: keys are in files
 	Clock func() time.Time // nil: time.Now
 	Log   *zap.Logger      // nil: nothing is logged
 }
@@ -63,8 +67,9 @@ func OpenWatched(cfg WatchedConfig) (*Watched, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
+	cfg.Keys = orFiles(cfg.Keys)
 	w := &Watched{cfg: cfg}
-	pair, digest, err := readPair(cfg.Files, [32]byte{})
+	pair, digest, err := readPair(cfg.Keys, cfg.Files, [32]byte{})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Name, err)
 	}
@@ -75,12 +80,12 @@ func OpenWatched(cfg WatchedConfig) (*Watched, error) {
 
 // readPair reads and digests both files. The digest is that of what was read,
 // and not zero, when they are no pair. Of what is known already the pair is nil.
-func readPair(f Files, known [32]byte) (*tls.Certificate, [32]byte, error) {
+func readPair(from *keys.Keys, f Files, known [32]byte) (*tls.Certificate, [32]byte, error) {
 	cert, err := os.ReadFile(f.Certificate)
 	if err != nil {
 		return nil, [32]byte{}, fmt.Errorf("reading a certificate: %w", err)
 	}
-	key, err := os.ReadFile(f.Key)
+	key, err := octets(f.Key)
 	if err != nil {
 		return nil, [32]byte{}, fmt.Errorf("reading a private key: %w", err)
 	}
@@ -90,17 +95,53 @@ func readPair(f Files, known [32]byte) (*tls.Certificate, [32]byte, error) {
 	h.Write(sum[:])
 	h.Write(key)
 	digest := [32]byte(h.Sum(nil))
-	if err := secret.CheckPrivate(f.Key); err != nil {
-		return nil, digest, err
+	if !keys.IsURI(f.Key) {
+		if err := secret.CheckPrivate(f.Key); err != nil {
+			return nil, digest, err
+		}
 	}
 	if digest == known {
 		return nil, digest, nil
 	}
-	pair, err := tls.X509KeyPair(cert, key)
+	signer, err := from.Load(f.Key)
 	if err != nil {
-		return nil, digest, fmt.Errorf("certificate %q and its key cannot be used: %v", f.Certificate, err)
+		return nil, digest, fmt.Errorf("certificate %q and its key cannot be used: %w", f.Certificate, err)
 	}
-	return &pair, digest, nil
+	pair, err := Pair(cert, signer)
+	if err != nil {
+		return nil, digest, fmt.Errorf("certificate %q and its key cannot be used: %w", f.Certificate, err)
+	}
+	return pair, digest, nil
+}
+
+// Pair puts a chain in PEM form, the key's certificate first, and a key
+// together, wherever the key lives.
+func Pair(chain []byte, key crypto.Signer) (*tls.Certificate, error) {
+	pair := &tls.Certificate{PrivateKey: key}
+	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			pair.Certificate = append(pair.Certificate, block.Bytes)
+		}
+	}
+	if len(pair.Certificate) == 0 {
+		return nil, errors.New("no certificate in PEM form")
+	}
+	var err error
+	if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+		return nil, err
+	}
+	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(pair.Leaf.PublicKey) {
+		return nil, errors.New("they do not belong together")
+	}
+	return pair, nil
+}
+
+// orFiles is for those who have no devices.
+func orFiles(k *keys.Keys) *keys.Keys {
+	if k == nil {
+		return keys.New(keys.Config{})
+	}
+	return k
 }
 
 // Look reads the files and takes a new pair into use. The error says why one
@@ -108,7 +149,7 @@ func readPair(f Files, known [32]byte) (*tls.Certificate, [32]byte, error) {
 func (w *Watched) Look() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	pair, digest, err := readPair(w.cfg.Files, w.taken)
+	pair, digest, err := readPair(w.cfg.Keys, w.cfg.Files, w.taken)
 	switch {
 	case err == nil && digest == w.taken:
 		w.problem, w.rejected = "", [32]byte{}
@@ -182,6 +223,7 @@ func (w *Watched) Items() []Item {
 	defer w.mu.Unlock()
 	leaf := w.current.Load().Leaf
 	i := describe(w.cfg.Name, w.cfg.Kind, leaf, w.cfg.Files.Certificate)
+	i.Key = keys.PlaceOfRef(w.cfg.Files.Key)
 	i.Next = "replace the files by " + date(i.RenewAt) + "; the service notices within a minute"
 	i.Problem = w.problem
 	if i.Problem == "" && w.cfg.Clock().Before(leaf.NotBefore) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/secret"
@@ -107,8 +108,20 @@ func parse(block *pem.Block, tpm func(der []byte) (crypto.Signer, error)) (crypt
 	return signer, nil
 }
 
-// PlaceOfFile says where a new key belongs that takes the place of a file's:
-// where the old one is. Of a file that cannot be read it is File.
+// PlaceOfRef says where the key of a reference lives, as far as the reference
+// or its file tell. Of a file that cannot be read it is File.
+func PlaceOfRef(ref string) Place {
+	if IsURI(ref) {
+		if strings.EqualFold(ref[:len(pkcs11Place)], string(pkcs11Place)) {
+			return pkcs11Place
+		}
+		return storePlace
+	}
+	return PlaceOfFile(ref)
+}
+
+// PlaceOfFile is PlaceOfRef for a file: where a new key belongs that takes its
+// place.
 func PlaceOfFile(path string) Place {
 	b, err := readSmall(path)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -59,6 +60,10 @@ const (
 
 // Places lists every place of new keys.
 func Places() []Place { return []Place{File, TPM, DPAPI} }
+
+// Makes tells whether Create makes keys there; those of modules and certificate
+// stores are made with their own tools.
+func (p Place) Makes() bool { return slices.Contains(Places(), p) }
 
 // Keys loads and makes keys. It is safe for concurrent use, and opens nothing
 // until it is needed.

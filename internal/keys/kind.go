@@ -35,8 +35,17 @@ func ParseKind(s string) (Kind, error) {
 	return k, nil
 }
 
-// RSAKind is the kind of RSA keys with so many bits.
-func RSAKind(bits int) (Kind, error) { return ParseKind(fmt.Sprintf("rsa%d", bits)) }
+// RSAKind is the smallest kind of RSA key with so many bits; beyond 4096 it is
+// RSA4096.
+func RSAKind(bits int) Kind {
+	switch {
+	case bits <= 2048:
+		return RSA2048
+	case bits <= 3072:
+		return RSA3072
+	}
+	return RSA4096
+}
 
 // Generate makes a key in memory.
 func Generate(kind Kind) (crypto.Signer, error) {

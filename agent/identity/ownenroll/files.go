@@ -1,7 +1,7 @@
 package ownenroll
 
 import (
-	"crypto/rand"
+	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,62 +11,58 @@ import (
 	"os"
 
 	"github.com/certconnector/certconnector/internal/durable"
-	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
-// key returns the new key of a role, which an earlier run may have made.
-func (cfg Config) key(role Role) (*rsa.PrivateKey, error) {
+// key returns the new key of a role, which an earlier run may have made. That
+// of a device is there before.
+func (cfg Config) key(role Role) (crypto.Signer, error) {
+	if keys.IsURI(role.Key) {
+		return cfg.Keys.Load(role.Key)
+	}
 	path := role.Key + newSuffix
 	if !exists(path) {
 		// A run that was cut off while it put files in their places may have put
 		// the key there, and not the certificate.
-		if cert, err := readCertificate(role.Certificate + newSuffix); err == nil && holds(role.Key, cert) {
+		if cert, err := readCertificate(role.Certificate + newSuffix); err == nil && cfg.holds(role.Key, cert) {
 			path = role.Key
 		}
 	}
-	key, err := readKey(path)
+	key, err := cfg.readKey(path)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if key, err = rsa.GenerateKey(rand.Reader, cfg.KeyBits); err != nil {
+	where := role.Where
+	if where == "" {
+		where = keys.PlaceOfRef(role.Key)
+	}
+	if key, err = cfg.Keys.Create(path, where, keys.RSAKind(cfg.KeyBits)); err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a key: %w", err)
-	}
-	defer clear(der)
-	content := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	defer clear(content)
-	return key, durable.WriteFile(path, content, 0o600)
+	return key, nil
 }
 
-func readKey(path string) (*rsa.PrivateKey, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading a new key: %w", err)
-	}
-	defer clear(b)
-	if err := secret.CheckPrivate(path); err != nil {
+func (cfg Config) readKey(path string) (crypto.Signer, error) {
+	key, err := cfg.Keys.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil, fmt.Errorf("%q holds no key in PEM form; remove it to begin anew", path)
+	if err == nil {
+		if _, ok := key.Public().(*rsa.PublicKey); ok {
+			return key, nil
+		}
+		err = fmt.Errorf("%q holds no RSA key", path)
 	}
-	defer clear(block.Bytes)
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	key, ok := parsed.(*rsa.PrivateKey)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("%q holds no RSA key; remove it to begin anew", path)
-	}
-	return key, nil
+	return nil, fmt.Errorf("reading a new key: %w; remove it to begin anew", err)
 }
 
 // install puts a pair in its place. The old one stays beside it: messages that
 // are under way were encrypted for it.
 func install(role Role) error {
 	for _, path := range []string{role.Key, role.Certificate} {
+		if keys.IsURI(path) {
+			continue // the key stays where it is
+		}
 		if !exists(path + newSuffix) {
 			continue // an earlier run came so far
 		}
@@ -81,9 +77,9 @@ func install(role Role) error {
 }
 
 // holds reports whether a file has the private key of a certificate.
-func holds(path string, cert *x509.Certificate) bool {
-	key, err := readKey(path)
-	return err == nil && key.PublicKey.Equal(cert.PublicKey)
+func (cfg Config) holds(path string, cert *x509.Certificate) bool {
+	key, err := cfg.readKey(path)
+	return err == nil && key.Public().(*rsa.PublicKey).Equal(cert.PublicKey)
 }
 
 func writeCertificate(path string, cert *x509.Certificate) error {

@@ -19,17 +19,22 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // Role is what a certificate is for.
 type Role struct {
 	Name        string // signing, encryption, combined or tls; for people
 	Certificate string // where the PEM file belongs, with its key
-	Key         string
-	Template    string // common name of the certificate template
-	KeyUsage    x509.KeyUsage
-	CommonName  string   // of the subject; "": the configured one with "RA" and the name of the role behind it
-	Hosts       []string // DNS names and IP addresses of a TLS server
+	// Key is where the new key belongs: a file, or a key of a module or
+	// certificate store that is there already, and stays.
+	Key string
+	// Where a new key is made; "": where that of the file Key is.
+	Where      keys.Place
+	Template   string // common name of the certificate template
+	KeyUsage   x509.KeyUsage
+	CommonName string   // of the subject; "": the configured one with "RA" and the name of the role behind it
+	Hosts      []string // DNS names and IP addresses of a TLS server
 }
 
 // Direct issues without a template: a CA in the process. The subject is that
@@ -43,7 +48,9 @@ type Config struct {
 	Chain   []*x509.Certificate // of the CA, as it is configured
 	Subject pkix.Name           // of the certificates
 	Roles   []Role
-	KeyBits int // 0: 2048
+	KeyBits int // 2048, 3072 or 4096; 0: 2048
+
+	Keys *keys.Keys // loads and makes keys; nil: in files
 
 	Clock func() time.Time // nil: time.Now
 }
@@ -82,8 +89,8 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	if cfg.KeyBits == 0 {
-		cfg.KeyBits = 2048
+	if cfg.Keys == nil {
+		cfg.Keys = keys.New(keys.Config{})
 	}
 	if cfg.CA == nil && cfg.Direct == nil {
 		return Result{}, errors.New("there is no CA to ask for certificates")
