@@ -59,9 +59,13 @@ func Remove(path string) error {
 }
 
 // MakeFolder makes a folder for the owner only, with its parents. One that is
-// there is fine.
+// there is fine, unless others may write to it: they could put files of theirs
+// in the place of ours. (Windows has no such modes; see internal/secret.)
 func MakeFolder(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
+			return fmt.Errorf("folder %q: group or others may write to it (mode %#o): run chmod go-w on it, and see what is in it", path, info.Mode().Perm())
+		}
 		return nil
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {

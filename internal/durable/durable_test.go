@@ -1,9 +1,11 @@
 package durable_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/certconnector/certconnector/internal/durable"
@@ -50,5 +52,21 @@ func TestWriteFileThatFailsKeepsTheOld(t *testing.T) {
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
 		t.Fatalf("%d names in the folder, %v: the temporary file was left", len(list), err)
+	}
+}
+
+func TestMakeFolderThatOthersMayWriteTo(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such modes")
+	}
+	for mode, good := range map[os.FileMode]bool{0o700: true, 0o755: true, 0o750: true, 0o770: false, 0o702: false, 0o777: false, 0o777 | os.ModeSticky: false} {
+		path := filepath.Join(t.TempDir(), "folder")
+		if err := errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		err := durable.MakeFolder(path)
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "chmod go-w") {
+			t.Errorf("mode %v: %v", mode, err)
+		}
 	}
 }
