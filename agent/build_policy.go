@@ -191,6 +191,7 @@ func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.T
 		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
 	}
 	a.tenants[t.Name] = client
+	a.down.push("tenant "+t.Name, func(context.Context) error { client.Close(); return nil })
 	if store != nil {
 		a.buildEntra(t, store, cfg, client)
 	} else if err := a.noteCredential(t); err != nil {
@@ -268,19 +269,6 @@ func (c Credential) load() (intune.Credential, error) {
 		return intune.Credential{}, err
 	}
 	return intune.Credential{Certificates: intune.Fixed(intune.Certificate{Certificate: certs[0], Signer: key})}, nil
-}
-
-func (p *Proxy) load() (intune.Proxy, error) {
-	if p == nil {
-		return intune.Proxy{}, nil
-	}
-	out := intune.Proxy{URL: p.URL, User: p.User}
-	if p.Password == nil {
-		return out, nil
-	}
-	var err error
-	out.Password, err = p.Password.Read()
-	return out, err
 }
 
 // roots reads the only certificates that a neighbour's may chain to.

@@ -31,9 +31,7 @@ func (c *Config) CheckFiles() error {
 		if t.CAFile != "" {
 			checkRoots(t.CAFile, at+".ca_file", &m)
 		}
-		if t.Proxy != nil && t.Proxy.Password != nil {
-			t.Proxy.Password.check(at+".proxy.password", &m)
-		}
+		t.Proxy.check(at+".proxy", &m)
 	}
 	for i, a := range c.CAs {
 		a.check(fmt.Sprintf("cas[%d]", i), &m)

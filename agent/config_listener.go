@@ -35,6 +35,20 @@ type Listener struct {
 	// attacker in the path can weaken the algorithms that devices choose.
 	// Default false.
 	PlainHTTP bool `yaml:"plain_http"`
+	// Addresses and networks of reverse proxies in front, as 127.0.0.1 or
+	// 10.1.2.0/24. A request from there counts as one of the address that the
+	// proxy names in forwarded_header: for limits per source, logs and the audit.
+	// From anywhere else such headers mean nothing. Default none.
+	TrustedProxies []string `yaml:"trusted_proxies"`
+	// The one header in which they name the device: X-Forwarded-For or Forwarded
+	// (RFC 7239). The other is whatever the device sent. Default X-Forwarded-For.
+	ForwardedHeader string `yaml:"forwarded_header"`
+	// Header in which trusted proxies hand on the client certificate that was
+	// shown to them, as URL-encoded PEM, such as X-SSL-Client-Cert with nginx's
+	// $ssl_client_escaped_cert. It is verified with client_ca as if it had been
+	// shown here, and taken off requests from anywhere else. The proxy must replace
+	// the header in every request. Default empty: none is believed.
+	ClientCertificateHeader string `yaml:"client_certificate_header"`
 }
 
 // Shows reports whether the listener has a face.

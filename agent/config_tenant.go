@@ -23,7 +23,8 @@ type Tenant struct {
 	// PEM file with further roots that the cloud's certificate may chain to: a
 	// proxy that inspects TLS, or a simulator. Default none.
 	CAFile string `yaml:"ca_file" path:"true"`
-	// Proxy towards the cloud. Default: that of the environment (HTTPS_PROXY, NO_PROXY).
+	// Proxy towards the cloud, for sign-in, Graph and Intune. Default: that of the
+	// environment (HTTPS_PROXY, NO_PROXY).
 	Proxy *Proxy `yaml:"proxy"`
 	// Time limits of the calls to the cloud.
 	Timeouts TenantTimeouts `yaml:"timeouts"`
@@ -104,16 +105,6 @@ type TenantTimeouts struct {
 	Revocation time.Duration `yaml:"revocation"`
 	// One call of Microsoft Graph for keys and imported certificates. Default 30s.
 	Graph time.Duration `yaml:"graph"`
-}
-
-// Proxy is an HTTP proxy.
-type Proxy struct {
-	// Its address, as http://proxy.corp.example:8080. No user or password here.
-	URL string `yaml:"url"`
-	// User name for Basic authentication. Default none.
-	User string `yaml:"user"`
-	// The password of that user.
-	Password *SecretRef `yaml:"password"`
 }
 
 // SetDefaults gives a tenant its defaults; the loader calls it.

@@ -91,6 +91,7 @@ func (l Listener) validate(at string, m *mistakes) {
 		l.TLS.validate(at+".tls", m)
 	}
 	l.validateClients(at, m)
+	l.validateProxies(at, m)
 }
 
 // validate wants both files.

@@ -85,24 +85,6 @@ func (r SecretRef) validate(at string, m *mistakes) {
 	}
 }
 
-func (p *Proxy) validate(at string, m *mistakes) {
-	if p == nil {
-		return
-	}
-	u, err := url.Parse(p.URL)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		m.Add(at+".url", "is no address, want one as http://proxy.corp.example:8080")
-	case u.User != nil:
-		m.Add(at+".url", "holds a user; use the keys user and password")
-	}
-	if (p.User == "") != (p.Password == nil) {
-		m.Add(at+".password", "user and password go together")
-	} else if p.Password != nil {
-		p.Password.validate(at+".password", m)
-	}
-}
-
 func (c *Config) validateCAs(m *mistakes) {
 	if len(c.CAs) == 0 && (len(c.Endpoints) > 0 || len(c.RegistrationPoint.FrontEnds) == 0) {
 		m.Add("cas", "is empty; without a CA nothing can be issued")

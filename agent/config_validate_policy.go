@@ -207,8 +207,8 @@ func (c *Config) shows(face string) bool {
 func (l Listener) validateClients(at string, m *mistakes) {
 	host, _, _ := net.SplitHostPort(l.Address)
 	switch {
-	case l.ClientCA != "" && l.TLS.empty():
-		m.Add(at+".client_ca", "needs tls")
+	case l.ClientCA != "" && l.TLS.empty() && l.ClientCertificateHeader == "":
+		m.Add(at+".client_ca", "needs tls, or client_certificate_header where a proxy ends it")
 	case l.ClientCA != "" && (l.Shows(FaceSCEP) || l.Shows(FaceStatus)):
 		m.Add(at+".client_ca", "would have devices and monitors asked for a certificate; give scep and status a listener of their own")
 	case l.Shows(FaceCRP) && l.ClientCA == "":

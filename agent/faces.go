@@ -14,37 +14,9 @@ import (
 	"github.com/certconnector/certconnector/policymodule/token"
 )
 
-// listen opens every listener, so that a taken port is found before anything
-// is served.
-func (a *Agent) listen() (servers []*webserver.Server, err error) {
-	defer func() {
-		if err != nil {
-			closeAll(servers)
-		}
-	}()
-	for _, l := range a.cfg.Listeners {
-		cfg, err := a.serverConfig(l)
-		if err != nil {
-			return servers, fmt.Errorf("listener %q: %w", l.Name, err)
-		}
-		s, err := webserver.Listen(cfg)
-		if err != nil {
-			return servers, fmt.Errorf("listener %q: %w", l.Name, err)
-		}
-		servers = append(servers, s)
-	}
-	return servers, nil
-}
-
-func closeAll(servers []*webserver.Server) {
-	for _, s := range servers {
-		_ = s.Close()
-	}
-}
-
 func (a *Agent) serverConfig(l Listener) (cfg webserver.Config, err error) {
 	cfg = webserver.Config{
-		Address: l.Address, Log: a.log.Named("http"), OnStop: a.registration.AnswerNow,
+		Address: l.Address, Log: a.log.Named("http"),
 		HeaderBytes: a.cfg.Limits.HeaderBytes, Connections: a.cfg.Limits.Connections,
 		ReadHeaderTimeout: a.cfg.Limits.ReadHeaderTimeout, ReadTimeout: a.cfg.Limits.ReadTimeout,
 		WriteTimeout: a.cfg.Limits.WriteTimeout, IdleTimeout: a.cfg.Limits.IdleTimeout, Grace: a.cfg.ShutdownGrace,
@@ -59,7 +31,11 @@ func (a *Agent) serverConfig(l Listener) (cfg webserver.Config, err error) {
 			return cfg, fmt.Errorf("client_ca: %w", err)
 		}
 	}
-	cfg.Handler, err = a.faces(l, cfg.ClientCAs)
+	shown, err := a.faces(l, cfg.ClientCAs)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Handler, err = l.believing(cfg.Log, shown)
 	return cfg, err
 }
 
@@ -81,7 +57,7 @@ func (a *Agent) faces(l Listener, clients *x509.CertPool) (http.Handler, error) 
 		shown = append(shown, face{isHealth, a.status.Handler()})
 	}
 	if l.Shows(FaceChallenges) {
-		pages, err := a.challengeFaces(clients)
+		pages, err := a.challengeFaces(l, clients)
 		if err != nil {
 			return nil, err
 		}
@@ -118,8 +94,8 @@ func isHealth(path string) bool { return path == "/livez" || path == "/readyz" |
 
 // challengeFaces are where principals have challenges made: a page for each
 // endpoint with one-time passwords, and the interface for programs.
-func (a *Agent) challengeFaces(clients *x509.CertPool) ([]face, error) {
-	who, err := a.authenticator(clients)
+func (a *Agent) challengeFaces(l Listener, clients *x509.CertPool) ([]face, error) {
+	who, err := a.authenticator(l, clients)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +136,7 @@ func isChallenge(path string) bool { return strings.HasPrefix(path, "/challenges
 
 // authenticator knows the principals: by certificate where the listener asks
 // for one, and by password.
-func (a *Agent) authenticator(clients *x509.CertPool) (*webauth.Authenticator, error) {
+func (a *Agent) authenticator(l Listener, clients *x509.CertPool) (*webauth.Authenticator, error) {
 	who := &webauth.Authenticator{Realm: "challenges"}
 	var accounts []webauth.Account
 	var certificates []webauth.Client
@@ -180,6 +156,10 @@ func (a *Agent) authenticator(clients *x509.CertPool) (*webauth.Authenticator, e
 		var err error
 		if who.Passwords, err = webauth.NewPasswords(accounts, a.options.Clock); err != nil {
 			return nil, fmt.Errorf("principals: %w", err)
+		}
+		a.passwords[l.Address] = who.Passwords
+		if from := a.options.from; from != nil && from.passwords[l.Address] != nil {
+			who.Passwords.Inherit(from.passwords[l.Address])
 		}
 	}
 	if clients != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/agent/status"
+	"github.com/certconnector/certconnector/internal/proxy"
 	"github.com/certconnector/certconnector/intune"
 )
 
@@ -21,6 +22,7 @@ func (a *Agent) buildStatus() {
 		Checks: []status.Check{{Name: "journal", Check: a.journal.Err}, {Name: "certificates", Check: a.expired}},
 		Neighbours: []status.Check{
 			{Name: "validate", Check: a.cannotValidate}, {Name: "issue", Check: a.cannotIssue}, {Name: "notify", Check: a.cannotNotify},
+			{Name: "inspection", Check: a.inspected},
 			{Name: "jobs", Check: a.jobProblems}, // devices enrol all the same
 		},
 		Last: a.lastHeard, Metrics: a.meter.Handler(),
@@ -52,6 +54,18 @@ func (a *Agent) cloudTroubles(calls []string) error {
 	return errors.Join(errs...)
 }
 
+// inspected names who opens TLS on the way to Microsoft, where that was trusted:
+// it works, and shows tokens and challenges to somebody else.
+func (a *Agent) inspected() error {
+	var errs []error
+	for _, t := range a.cfg.Tenants {
+		for _, i := range a.tenants[t.Name].Inspections() {
+			errs = append(errs, fmt.Errorf("tenant %s: TLS to %s is opened on the way, by %q; exempt the host", t.Name, i.Host, i.Issuer))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // cannotIssue names the CAs that did not do what they were asked the last time.
 func (a *Agent) cannotIssue() error {
 	var errs []error
@@ -70,8 +84,14 @@ func trouble(who, call string, c contact) error {
 }
 
 // cloudTrouble is a failure in words of ours: what the cloud says may quote a
-// device.
+// device. What stands in the way to the cloud is told in full.
 func cloudTrouble(class intune.Class, err error) string {
+	if e, ok := errors.AsType[*proxy.Error](err); ok {
+		return fmt.Sprintf("%s (%v)", class, e)
+	}
+	if e, ok := errors.AsType[*intune.InspectionError](err); ok {
+		return fmt.Sprintf("%s (%v)", class, e)
+	}
 	if e, ok := errors.AsType[*intune.HTTPError](err); ok {
 		return fmt.Sprintf("%s (HTTP %d)", class, e.Status)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/certconnector/certconnector/agent/control"
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/internal/admission"
 	"github.com/certconnector/certconnector/internal/metrics"
@@ -49,15 +50,37 @@ func (a *Agent) sampleState() {
 	a.sampleOwed()
 	a.sampleSources()
 	a.sampleCertificates()
+	a.sampleReloads()
 	a.meter.Sampled(metrics.Gauge, "ready", "Whether /readyz answers 200.", nil, func(emit metrics.Emit) {
 		emit(truth(len(a.status.Problems()) == 0))
 	})
-	able := metrics.Label{Name: "able", Values: []string{"validate", "issue", "notify", "jobs", "journal", "certificates"}}
+	able := metrics.Label{Name: "able", Values: []string{"validate", "issue", "notify", "inspection", "jobs", "journal", "certificates"}}
 	a.meter.Sampled(metrics.Gauge, "able", "Whether the service can do a part of its work, as far as it knows: the groups of /readyz?verbose.",
 		[]metrics.Label{able}, func(emit metrics.Emit) {
 			for _, g := range a.status.Groups() {
 				emit(truth(g.Problem == ""), g.Name)
 			}
+		})
+}
+
+func (a *Agent) sampleReloads() {
+	a.meter.Sampled(metrics.Gauge, "config_last_reload_successful", "Whether the configuration was applied when it was read the last time; 1 from the start on.", nil,
+		func(emit metrics.Emit) {
+			last, _ := a.record.get()
+			emit(truth(last == nil || last.Applied))
+		})
+	a.meter.Sampled(metrics.Gauge, "config_last_reload_success_timestamp_seconds", "When the configuration in use was read, in Unix time.", nil,
+		func(emit metrics.Emit) {
+			_, applied := a.record.get()
+			emit(unix(applied))
+		})
+	a.meter.Sampled(metrics.Gauge, "config_restart_settings", "How many settings of the file apply after a restart only.", nil,
+		func(emit metrics.Emit) {
+			last, _ := a.record.get()
+			if last == nil || !last.Applied {
+				last = &control.Reload{}
+			}
+			emit(float64(len(last.Restart)))
 		})
 }
 
