@@ -26,9 +26,20 @@ const maxFile = 1 << 20
 // errTPMFile says that a file was read by somebody who knows no TPM.
 var errTPMFile = errors.New("the key is in a TPM, which is not used here")
 
-// StoreFile writes a private key as PKCS #8 PEM, readable by its owner only,
-// and syncs file and folder. It never replaces a file.
+// StoreFile writes a private key as PKCS #8 PEM, that of a TPM as TSS2 PRIVATE
+// KEY, readable by its owner only, and syncs file and folder. It never
+// replaces a file.
 func StoreFile(path string, key crypto.Signer) error {
+	if wrapped, ok := key.(interface{ block() (*pem.Block, error) }); ok {
+		block, err := wrapped.block()
+		if err != nil {
+			return err
+		}
+		return writePEM(path, block)
+	}
+	if place := PlaceOf(key); place != File {
+		return fmt.Errorf("the key cannot leave its device (%s)", place)
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("encoding the private key for %q: %w", path, err)

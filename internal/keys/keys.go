@@ -130,6 +130,16 @@ func (k *Keys) Create(path string, where Place, kind Kind) (crypto.Signer, error
 	return nil, fmt.Errorf("unknown place for keys %q (known: %v)", where, Places())
 }
 
+// Store writes a key that is there already: sealed where DPAPI is asked for,
+// otherwise as it is. A TPM's key keeps its form; one of a module or a
+// certificate store cannot be written.
+func (k *Keys) Store(path string, where Place, key crypto.Signer) error {
+	if where == DPAPI {
+		return storeSealed(path, key)
+	}
+	return StoreFile(path, key)
+}
+
 // Close ends the connections to devices. A key that is used afterwards, as
 // the old key of a renewed certificate may be, connects again.
 func (k *Keys) Close() error { return errors.Join(k.tpm.close(), k.store.close()) }

@@ -2,7 +2,6 @@ package keys
 
 import (
 	"crypto"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -203,7 +202,7 @@ func (k *Keys) createTPM(path string, kind Kind) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writePEM(path, &pem.Block{Type: pemTSS2, Bytes: der})
+	return key, StoreFile(path, key)
 }
 
 // keyTemplate describes a new key. It cannot leave the TPM, and its use never

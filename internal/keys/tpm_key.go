@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +72,12 @@ func (t *tpm) load(der []byte) (crypto.Signer, error) {
 func (k *tpmKey) Public() crypto.PublicKey { return k.key }
 
 func (k *tpmKey) place() Place { return TPM }
+
+// block is the key's file.
+func (k *tpmKey) block() (*pem.Block, error) {
+	der, err := encodeTSS2(tss2{parent: k.parent, public: tpm2.Marshal(k.public), private: tpm2.Marshal(k.private)})
+	return &pem.Block{Type: pemTSS2, Bytes: der}, err
+}
 
 // algorithms are the hashes as TPMs name them. A TPM need not know all.
 var algorithms = map[crypto.Hash]tpm2.TPMAlgID{

@@ -3,8 +3,6 @@ package entra
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 )
@@ -14,11 +12,13 @@ import (
 // configuration names certificate and key files is rotated like any other. One
 // that is there already, retired or not, is left as it is.
 func (s *Store) Adopt(ctx context.Context, c Credential) error {
-	key, ok := c.Signer.(*rsa.PrivateKey)
-	switch {
-	case c.Certificate == nil || !ok:
-		return errors.New("adopting an Entra certificate: an RSA key that can be copied is needed")
-	case !key.PublicKey.Equal(c.Certificate.PublicKey):
+	if c.Certificate == nil || c.Signer == nil {
+		return errors.New("adopting an Entra certificate: certificate and key are needed")
+	}
+	switch pub, ok := c.Signer.Public().(*rsa.PublicKey); {
+	case !ok:
+		return errors.New("adopting an Entra certificate: Entra ID takes RSA keys")
+	case !pub.Equal(c.Certificate.PublicKey):
 		return errors.New("adopting an Entra certificate: key and certificate do not belong together")
 	}
 	end, err := s.begin(ctx)
@@ -41,15 +41,12 @@ func (s *Store) Adopt(ctx context.Context, c Credential) error {
 	if err != nil {
 		return fmt.Errorf("adopting an Entra certificate: %w", err)
 	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("encoding the key: %w", err)
+	if err := s.Keys.Store(s.file(n, "key"), s.Where, c.Signer); err != nil {
+		return fmt.Errorf("adopting an Entra certificate: %w", err)
 	}
-	defer clear(pkcs8)
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-	defer clear(keyPEM)
+	s.at("entra.made.key")
 	g := &generation{Credential: c, record: record{Generation: n, State: Made, Fingerprint: fingerprint, MadeAt: s.Clock().UTC()}}
-	if err := s.write(g, keyPEM); err != nil {
+	if err := s.write(g); err != nil {
 		return fmt.Errorf("adopting an Entra certificate: %w", err)
 	}
 	s.list = append(s.list, g)

@@ -2,7 +2,7 @@ package entra_test
 
 import (
 	"context"
-	"crypto/rsa"
+	"crypto"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/agent/identity/entra"
-	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/intune/intunetest"
 )
@@ -126,7 +125,7 @@ func newTenant(t *testing.T, options intunetest.Options) *tenant {
 	made := 0
 	c.store, err = entra.Open(entra.Config{
 		Dir: t.TempDir(), Tenant: "contoso", Host: host, Lifetime: 360 * day, Clock: c.now,
-		NewKey: func(int) (*rsa.PrivateKey, error) { made++; return testkeys.RSA2048(made % 8), nil },
+		NewKey: func(path string, _ int) (crypto.Signer, error) { made++; return stored(path, made) },
 	})
 	if err != nil {
 		t.Fatal(err)

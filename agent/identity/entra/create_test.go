@@ -1,7 +1,7 @@
 package entra_test
 
 import (
-	"crypto/rsa"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
@@ -187,7 +187,7 @@ func TestAdoptedCertificateIsRotatedLikeAnyOther(t *testing.T) {
 	uploaded := elsewhere.store.Certificates()[0]
 
 	w := newWorld(t, func(c *entra.Config) {
-		c.NewKey = func(int) (*rsa.PrivateKey, error) { return testkeys.RSA2048(5), nil }
+		c.NewKey = func(path string, _ int) (crypto.Signer, error) { return stored(path, 5) }
 	})
 	w.cloud.upload(uploaded.Certificate, "by hand")
 	for range 2 {

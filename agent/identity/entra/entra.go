@@ -18,8 +18,6 @@ package entra
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -29,6 +27,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/retry"
 )
 
@@ -73,8 +72,12 @@ type Config struct {
 	// zero: 30 s doubling to 10 min.
 	Retries retry.Schedule
 
-	// NewKey makes a key; nil: rsa.GenerateKey of KeyBits.
-	NewKey func(bits int) (*rsa.PrivateKey, error)
+	// Keys loads and makes keys; nil: in files.
+	Keys *keys.Keys
+	// Where new keys are made; "": in files.
+	Where keys.Place
+	// NewKey makes an RSA key and its file; nil: Keys does.
+	NewKey func(path string, bits int) (crypto.Signer, error)
 	Clock  func() time.Time // nil: time.Now
 	// Wait returns after a time, or when ctx ends with its error. It is what Run
 	// waits with; nil: by the machine's clock.
@@ -183,8 +186,15 @@ func (c *Config) complete() error {
 	if c.Retries == (retry.Schedule{}) {
 		c.Retries = retry.Schedule{First: 30 * time.Second, Most: 10 * time.Minute}
 	}
+	if c.Keys == nil {
+		c.Keys = keys.New(keys.Config{})
+	}
+	if c.Where == "" {
+		c.Where = keys.File
+	}
 	if c.NewKey == nil {
-		c.NewKey = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
+		create, where := c.Keys.Create, c.Where
+		c.NewKey = func(path string, bits int) (crypto.Signer, error) { return create(path, where, keys.RSAKind(bits)) }
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

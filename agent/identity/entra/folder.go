@@ -2,6 +2,7 @@ package entra
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -22,11 +23,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/internal/durable"
-	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // Files of the folder beside those of the generations, which are 0001.key
-// (PKCS #8), 0001.pem, 0001.cer (DER, for the portal) and 0001.json.
+// (as package internal/keys writes it), 0001.pem, 0001.cer (DER, for the portal) and 0001.json.
 const (
 	idFile   = "id"
 	lockFile = "lock"
@@ -171,11 +171,11 @@ func (s *Store) readGeneration(n int) (*generation, error) {
 		}
 		return g, nil
 	}
-	key, err := readKey(s.file(n, "key"))
+	key, err := s.readKey(s.file(n, "key"))
 	if err != nil {
 		return nil, err
 	}
-	if !key.PublicKey.Equal(cert.PublicKey) {
+	if !key.Public().(*rsa.PublicKey).Equal(cert.PublicKey) {
 		return nil, errors.New("key and certificate do not belong together")
 	}
 	g.Signer = key
@@ -213,27 +213,16 @@ func readCertificate(path string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-func readKey(path string) (*rsa.PrivateKey, error) {
-	if err := secret.CheckPrivate(path); err != nil {
-		return nil, err
+func (s *Store) readKey(path string) (crypto.Signer, error) {
+	if info, err := os.Stat(path); err == nil && info.Size() > maxFile {
+		return nil, fmt.Errorf("%q is no file of this program", path)
 	}
-	b, err := readSmall(path)
+	key, err := s.Keys.Load(path)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(b)
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("%q holds no PKCS #8 key in PEM form", path)
-	}
-	defer clear(block.Bytes)
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("private key %q cannot be read", path)
-	}
-	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("private key %q is %T: Entra ID takes RSA keys", path, parsed)
+	if _, ok := key.Public().(*rsa.PublicKey); !ok {
+		return nil, fmt.Errorf("private key %q is of another kind: Entra ID takes RSA keys", path)
 	}
 	return key, nil
 }

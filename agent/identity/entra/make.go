@@ -75,26 +75,20 @@ func (s *Store) make(auto bool) (*generation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making an Entra certificate: %w", err)
 	}
-	key, err := s.NewKey(s.KeyBits)
+	key, err := s.NewKey(s.file(n, "key"), s.KeyBits)
 	if err != nil {
 		return nil, fmt.Errorf("making a key of %d bits: %w", s.KeyBits, err)
 	}
+	s.at("entra.made.key")
 	now := s.Clock().UTC().Truncate(time.Second)
 	cert, err := s.selfSigned(key, now)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, durable.Remove(s.file(n, "key")))
 	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the key: %w", err)
-	}
-	defer clear(pkcs8)
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-	defer clear(keyPEM)
 	g := &generation{Credential: Credential{Certificate: cert, Signer: key}, record: record{
 		Generation: n, State: Made, Fingerprint: Fingerprint(cert.Raw), Auto: auto, MadeAt: now,
 	}}
-	if err := s.write(g, keyPEM); err != nil {
+	if err := s.write(g); err != nil {
 		return nil, fmt.Errorf("making an Entra certificate: %w", err)
 	}
 	s.list = append(s.list, g)
@@ -103,19 +97,18 @@ func (s *Store) make(auto bool) (*generation, error) {
 	return g, nil
 }
 
-// write makes the files of a generation. Those of an attempt that failed, as
-// on a full disk, are removed: nobody was told of them.
-func (s *Store) write(g *generation, keyPEM []byte) (err error) {
+// write makes the files of a generation whose key is there. Those of an attempt
+// that failed, as on a full disk, are removed with it: nobody was told of them.
+func (s *Store) write(g *generation) (err error) {
 	n, raw := g.Generation, g.Certificate.Raw
 	files := []struct {
 		ext  string
 		data []byte
 	}{
-		{"key", keyPEM},
 		{"cer", raw},
 		{"pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})},
 	}
-	var written []string
+	written := []string{s.file(n, "key")}
 	for _, f := range files {
 		if err = durable.WriteFile(s.file(n, f.ext), f.data, 0o600); err != nil {
 			break

@@ -2,7 +2,7 @@ package entra_test
 
 import (
 	"context"
-	"crypto/rsa"
+	"crypto"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/agent/identity/entra"
-	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
 func TestRotationAtTwoThirdsOfLife(t *testing.T) {
@@ -311,9 +310,9 @@ func TestRotateWaitsForTheReplicas(t *testing.T) {
 func TestTwoProcessesMakeOneSuccessor(t *testing.T) {
 	var made atomic.Int64
 	w := newWorld(t, func(c *entra.Config) {
-		c.NewKey = func(int) (*rsa.PrivateKey, error) {
+		c.NewKey = func(path string, _ int) (crypto.Signer, error) {
 			time.Sleep(20 * time.Millisecond) // both are at it
-			return testkeys.RSA2048(int(made.Add(1)) % 8), nil
+			return stored(path, int(made.Add(1)))
 		}
 	})
 	w.created()

@@ -2,7 +2,7 @@ package entra_test
 
 import (
 	"context"
-	"crypto/rsa"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/certconnector/certconnector/agent/identity/entra"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
@@ -184,9 +185,9 @@ func newWorld(t *testing.T, change ...func(*entra.Config)) *world {
 	w.cfg = entra.Config{
 		Dir: t.TempDir() + "/entra/contoso", Tenant: "contoso", Host: host, Lifetime: 360 * day,
 		Clock: func() time.Time { return w.clock }, Log: zap.New(core), Audit: zap.New(core),
-		NewKey: func(int) (*rsa.PrivateKey, error) {
+		NewKey: func(path string, _ int) (crypto.Signer, error) {
 			made++
-			return testkeys.RSA2048(made % 8), nil
+			return stored(path, made)
 		},
 	}
 	for _, c := range change {
@@ -195,6 +196,12 @@ func newWorld(t *testing.T, change ...func(*entra.Config)) *world {
 	w.cloud = &cloud{now: w.cfg.Clock, store: func() *entra.Store { return w.store }, replicate: 3 * time.Minute}
 	w.open()
 	return w
+}
+
+// stored puts one of the fixed keys into a generation's file.
+func stored(path string, n int) (crypto.Signer, error) {
+	key := testkeys.RSA2048(n % 8)
+	return key, keys.StoreFile(path, key)
 }
 
 // open starts the process anew.
