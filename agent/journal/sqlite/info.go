@@ -25,9 +25,6 @@ type Info struct {
 	MadeBy       string    // who made that, by Options.Owner
 }
 
-// SchemaVersion is the newest version of the schema that this program knows.
-func SchemaVersion() int { return len(migrations) }
-
 // Info tells about the journal while it is in use.
 func (j *Journal) Info(ctx context.Context) (Info, error) {
 	var info Info

@@ -190,11 +190,8 @@ func (d *Device) wait(ctx context.Context) error {
 	}
 }
 
-// Offered are the certificates that GetCACert named when the attempt was
-// prepared, in their order: the RA's and the CA's.
-func (a *Attempt) Offered() []*x509.Certificate { return a.transaction.Service.Certificates }
-
-// EncryptedTo is the one of them that the request is encrypted to.
+// EncryptedTo is the certificate that the request is encrypted to: one of
+// those that GetCACert named when the attempt was prepared.
 func (a *Attempt) EncryptedTo() *x509.Certificate { return a.transaction.Service.Recipient }
 
 // List asks for the CRL with a certificate that the device holds.
@@ -207,18 +204,4 @@ func (d *Device) List(ctx context.Context, by *Holding) (*x509.RevocationList, e
 		return nil, fmt.Errorf("GetCRL was answered with %v %v", r.Status, r.FailInfo)
 	}
 	return r.CRL, nil
-}
-
-// Revoked asks for the CRL likewise, and tells which serial numbers are on it,
-// as upper-case hex.
-func (d *Device) Revoked(ctx context.Context, by *Holding) (map[string]bool, error) {
-	crl, err := d.List(ctx, by)
-	if err != nil {
-		return nil, err
-	}
-	list := make(map[string]bool, len(crl.RevokedCertificateEntries))
-	for _, e := range crl.RevokedCertificateEntries {
-		list[Serial(e.SerialNumber)] = true
-	}
-	return list, nil
 }
