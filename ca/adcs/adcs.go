@@ -47,9 +47,11 @@ type Config struct {
 	// so Revoke is needed too.
 	Approve bool
 
-	// Exactly one of the three. NTLM proves nothing of the server.
+	// Exactly one of the four. NTLM proves nothing of the server. SSPI is for
+	// Windows: Check says so elsewhere.
 	Kerberos  *negotiate.Kerberos
 	NTLM      *negotiate.NTLM
+	SSPI      *negotiate.SSPI
 	Mechanism Mechanism
 	// SPNEGO wraps it, for hosts that refuse the bare mechanism.
 	SPNEGO bool
@@ -169,7 +171,7 @@ func (c *CA) check(cfg Config) error {
 	if !ok || host == "" || authority == "" || strings.Contains(authority, `\`) {
 		return fmt.Errorf(`config %q is not of the form host\CA name (certutil -config prints it)`, cfg.Config)
 	}
-	if cfg.Kerberos != nil && (net.ParseIP(host) != nil || !strings.Contains(host, ".")) {
+	if (cfg.Kerberos != nil || cfg.SSPI != nil && !cfg.SSPI.NTLM) && (net.ParseIP(host) != nil || !strings.Contains(host, ".")) {
 		return fmt.Errorf("host %q: Kerberos needs the full DNS name of the CA's host", host)
 	}
 	seen := map[Road]bool{}
@@ -199,16 +201,16 @@ func (c *CA) hasDCOM() bool { return slices.Contains(c.roads, DCOM) || c.revoke 
 // signInWith makes the mechanism that the configuration names.
 func signInWith(cfg Config, now func() time.Time) (Mechanism, error) {
 	given := 0
-	for _, is := range []bool{cfg.Kerberos != nil, cfg.NTLM != nil, cfg.Mechanism != nil} {
+	for _, is := range []bool{cfg.Kerberos != nil, cfg.NTLM != nil, cfg.SSPI != nil, cfg.Mechanism != nil} {
 		if is {
 			given++
 		}
 	}
 	if given != 1 {
-		return nil, errors.New("name exactly one of kerberos and ntlm to sign in with")
+		return nil, errors.New("name exactly one of kerberos, ntlm and sspi to sign in with")
 	}
 	m := cfg.Mechanism
-	if m == nil {
+	if m == nil && cfg.SSPI == nil {
 		if err := checkFIPS(fipsEnforced); err != nil {
 			return nil, err
 		}
@@ -225,6 +227,14 @@ func signInWith(cfg Config, now func() time.Time) (Mechanism, error) {
 			return nil, err
 		}
 		m = k
+	case cfg.SSPI != nil:
+		if err := cfg.SSPI.Check(); err != nil {
+			return nil, err
+		}
+		if cfg.SPNEGO {
+			return nil, errors.New("sspi is not wrapped in spnego: hosts with SSPI take the bare mechanism")
+		}
+		m = sspiSignIn{who: *cfg.SSPI, open: openSSPI}
 	}
 	if cfg.SPNEGO {
 		m = inSPNEGO{m}

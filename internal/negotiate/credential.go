@@ -1,5 +1,6 @@
 // Package negotiate signs in to a neighbour in a Windows domain: Kerberos
-// (RFC 4120, RFC 4559) or, only where it is switched on, NTLM ([MS-NLMP]).
+// (RFC 4120, RFC 4559) or, only where it is switched on, NTLM ([MS-NLMP]); on
+// Windows also as the account of the process (SSPI).
 package negotiate
 
 import (
@@ -7,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/sspi"
 )
 
 // Kerberos says as whom to sign in, and with what: exactly one of Keytab,
@@ -25,6 +27,38 @@ type Kerberos struct {
 type NTLM struct {
 	User     string // DOMAIN\user or user@domain
 	Password secret.Text
+}
+
+// SSPI says to sign in as the account that runs the program, a Windows service:
+// its virtual account (the computer's in the domain), a group managed account or
+// a user. Windows has the credentials; nothing is stored here.
+type SSPI struct {
+	SPN  string // of the neighbour; "": made from its host name
+	NTLM bool   // instead of Kerberos, as for a neighbour outside of the domain: proves nothing of the server
+}
+
+// Name is what the log calls it.
+func (s SSPI) Name() string {
+	if s.NTLM {
+		return "sspi (NTLM)"
+	}
+	return "sspi (Kerberos)"
+}
+
+// Package is Windows' name of the security package.
+func (s SSPI) Package() sspi.Package {
+	if s.NTLM {
+		return sspi.NTLM
+	}
+	return sspi.Kerberos
+}
+
+// Check says that this system has no SSPI.
+func (SSPI) Check() error {
+	if !sspi.Available() {
+		return sspi.ErrNotWindows
+	}
+	return nil
 }
 
 // Check says what is missing or contradicts.

@@ -2,7 +2,6 @@ package negotiate
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -195,13 +194,18 @@ func (t *ticket) header(binding [16]byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	init := spnego.NegTokenInit{MechTokenBytes: frame(b)}
+	return inNegotiate(frame(b))
+}
+
+// inNegotiate puts a token of Kerberos into SPNEGO and that into a header.
+func inNegotiate(token []byte) (string, error) {
+	init := spnego.NegTokenInit{MechTokenBytes: token}
 	init.MechTypes = append(init.MechTypes, gssapi.OIDKRB5.OID())
-	token := spnego.SPNEGOToken{Init: true, NegTokenInit: init}
-	if b, err = token.Marshal(); err != nil {
+	b, err := (&spnego.SPNEGOToken{Init: true, NegTokenInit: init}).Marshal()
+	if err != nil {
 		return "", err
 	}
-	return "Negotiate " + base64.StdEncoding.EncodeToString(b), nil
+	return authorization("Negotiate", b), nil
 }
 
 // frame puts an AP-REQ into the frame of GSS-API (RFC 4121, section 4.1): the

@@ -1,6 +1,8 @@
 package negotiate
 
 import (
+	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -19,29 +21,42 @@ const (
 	avChannelBindings = 10
 )
 
-// negotiateMessage is the first of the three messages.
-func negotiateMessage(scheme string) (string, error) {
-	b, err := ntlmssp.NewNegotiateMessage("", "")
-	if err != nil {
-		return "", err
-	}
-	return scheme + " " + base64.StdEncoding.EncodeToString(b), nil
+// dialogue makes the two messages of a client that signs in with NTLM. Each
+// call of negotiate begins anew.
+type dialogue interface {
+	negotiate(ctx context.Context, spn string, server *x509.Certificate) ([]byte, error)
+	authenticate(ctx context.Context, challenge []byte, spn string, server *x509.Certificate) ([]byte, error)
 }
 
-// authenticateMessage answers the server's challenge. The library copies the
-// server's target information into its answer as it stands; so the channel
-// binding and the target's name, which belong there, are put into the
-// challenge before.
-func (n NTLM) authenticateMessage(scheme string, challenge []byte, spn string, binding [16]byte) (string, error) {
-	bound, err := bindChallenge(challenge, spn, binding)
+func (t *Transport) newDialogue() dialogue {
+	if t.config.SSPI != nil {
+		return &sspiDialogue{}
+	}
+	return t.config.NTLM
+}
+
+// authorization is the value of the header.
+func authorization(scheme string, message []byte) string {
+	return scheme + " " + base64.StdEncoding.EncodeToString(message)
+}
+
+func (*NTLM) negotiate(context.Context, string, *x509.Certificate) ([]byte, error) {
+	return ntlmssp.NewNegotiateMessage("", "")
+}
+
+// authenticate answers the server's challenge. The library copies the server's
+// target information into its answer as it stands; so the channel binding and
+// the target's name, which belong there, are put into the challenge before.
+func (n *NTLM) authenticate(_ context.Context, challenge []byte, spn string, server *x509.Certificate) ([]byte, error) {
+	bound, err := bindChallenge(challenge, spn, bindingOf(server))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	b, err := ntlmssp.NewAuthenticateMessage(bound, n.User, n.Password.Reveal(), nil)
 	if err != nil {
-		return "", fmt.Errorf("ntlm: %w", err)
+		return nil, fmt.Errorf("ntlm: %w", err)
 	}
-	return scheme + " " + base64.StdEncoding.EncodeToString(b), nil
+	return b, nil
 }
 
 // bindChallenge adds MsvAvChannelBindings and MsvAvTargetName to the target

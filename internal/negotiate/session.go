@@ -17,6 +17,7 @@ import (
 type session struct {
 	http *http.Transport
 	tls  *tls.Config
+	tcp  func(ctx context.Context, network, address string) (net.Conn, error) // what TLS is spoken over
 
 	mu       sync.Mutex
 	open     net.Conn          // the connection in use, nil when it was closed
@@ -27,8 +28,11 @@ type session struct {
 	with     stamp    // the client certificate's
 }
 
-func newSession(config *tls.Config) *session {
-	s := &session{tls: config}
+func newSession(config *tls.Config, dial func(ctx context.Context, network, address string) (net.Conn, error)) *session {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	s := &session{tls: config, tcp: dial}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // NTLM and renegotiation know nothing else
 	s.http = &http.Transport{
@@ -73,7 +77,7 @@ func (c *watched) Close() error {
 func (s *session) dial(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	raw, err := s.tcp(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -109,11 +113,11 @@ func (s *session) prepare(ctx context.Context, address string) error {
 	return nil
 }
 
-// binding is the channel binding digest of the connection in use.
-func (s *session) binding() [16]byte {
+// certificate is the server's, of the connection in use.
+func (s *session) certificate() *x509.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return bindingOf(s.server)
+	return s.server
 }
 
 // state is the TLS state of the connection in use, or of the last.

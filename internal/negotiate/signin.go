@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/certconnector/certconnector/internal/sspi"
 )
 
 // send carries out a request as its mechanism has it. The request goes out
@@ -16,7 +18,9 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 	switch {
 	case t.tickets != nil:
 		return t.sendKerberos(a)
-	case t.config.NTLM != nil:
+	case t.config.SSPI != nil && !t.config.SSPI.NTLM:
+		return t.sendSSPI(a)
+	case t.config.NTLM != nil, t.config.SSPI != nil:
 		return t.sendNTLM(a)
 	case t.config.Basic != nil:
 		return t.sendBasic(a)
@@ -46,7 +50,7 @@ func (t *Transport) sendKerberos(a *attempt) (*http.Response, error) {
 			}
 			return nil, notSent(err)
 		}
-		authorization, err := ticket.header(a.s.binding())
+		authorization, err := ticket.header(bindingOf(a.s.certificate()))
 		if err != nil {
 			return nil, notSent(fmt.Errorf("kerberos: %w", err))
 		}
@@ -56,6 +60,19 @@ func (t *Transport) sendKerberos(a *attempt) (*http.Response, error) {
 		}
 		drain(resp)
 	}
+}
+
+// sendSSPI sends along what Windows makes of a ticket that it keeps itself.
+func (t *Transport) sendSSPI(a *attempt) (*http.Response, error) {
+	authorization, err := t.config.SSPI.header(a.req.Context(), t.spn, a.s.certificate())
+	if err != nil {
+		if errors.Is(err, sspi.ErrRefused) {
+			t.hold()
+			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return nil, notSent(err)
+	}
+	return a.do(authorization, a.body)
 }
 
 // sendNTLM uses a connection that is signed in, or signs one in: two messages
@@ -75,16 +92,17 @@ func (t *Transport) sendNTLM(a *attempt) (*http.Response, error) {
 		if err := a.s.prepare(a.req.Context(), t.address); err != nil {
 			return nil, notSent(err)
 		}
-		scheme, challenge, resp, err := t.askNTLM(a)
+		talk := t.newDialogue()
+		scheme, challenge, resp, err := t.askNTLM(a, talk)
 		if err != nil || resp != nil {
 			return resp, err
 		}
 		conn := a.s.connection()
-		authorization, err := t.config.NTLM.authenticateMessage(scheme, challenge, t.spn, a.s.binding())
+		message, err := talk.authenticate(a.req.Context(), challenge, t.spn, a.s.certificate())
 		if err != nil {
 			return nil, notSent(err)
 		}
-		resp, err = a.do(authorization, a.body)
+		resp, err = a.do(authorization(scheme, message), a.body)
 		if err != nil {
 			return nil, err
 		}
@@ -106,14 +124,14 @@ func (t *Transport) sendNTLM(a *attempt) (*http.Response, error) {
 // askNTLM sends the first message and returns the server's challenge. A
 // response comes back instead when the server does not offer NTLM (401) or did
 // not ask who we are.
-func (t *Transport) askNTLM(a *attempt) (scheme string, challenge []byte, done *http.Response, err error) {
+func (t *Transport) askNTLM(a *attempt, talk dialogue) (scheme string, challenge []byte, done *http.Response, err error) {
 	scheme = t.scheme.Load().(string)
 	for again := false; ; again = true {
-		message, err := negotiateMessage(scheme)
+		message, err := talk.negotiate(a.req.Context(), t.spn, a.s.certificate())
 		if err != nil {
 			return "", nil, nil, notSent(err)
 		}
-		resp, err := a.do(message, nil)
+		resp, err := a.do(authorization(scheme, message), nil)
 		if err != nil {
 			return "", nil, nil, err
 		}

@@ -46,7 +46,7 @@ type Basic struct {
 }
 
 // TransportConfig says to which server to sign in, and as whom: at most one of
-// Kerberos, NTLM and Basic, with or without a client certificate.
+// Kerberos, NTLM, SSPI and Basic, with or without a client certificate.
 type TransportConfig struct {
 	// Host is the only one that gets credentials, with its port if that is not
 	// 443. Kerberos needs the name that its service principal has.
@@ -56,18 +56,22 @@ type TransportConfig struct {
 
 	Kerberos    *Kerberos
 	NTLM        *NTLM
+	SSPI        *SSPI // Windows only
 	Basic       *Basic
 	Certificate *Certificate
 
 	// Connections is how many there are at most, one request on each; default 8.
 	// More requests wait.
 	Connections int
+	// Dial opens connections below TLS, as through a proxy; nil: TCP. The
+	// environment is not looked at.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
 
 // Transport is an http.RoundTripper for one server and one principal: HTTPS
-// only, TLS 1.2 or later, without proxies. It signs in before or when asked,
+// only, TLS 1.2 or later. It signs in before or when asked,
 // never twice in a row with a password that was just refused, and sends a
 // request's body only with credentials, where the server asks for any. Kerberos and NTLM name the TLS channel
 // (tls-server-end-point, RFC 5929), as Extended Protection demands.
@@ -127,13 +131,13 @@ func NewTransport(c TransportConfig) (*Transport, error) {
 
 func (t *Transport) readMechanism() error {
 	c, n := &t.config, 0
-	for _, given := range []bool{c.Kerberos != nil, c.NTLM != nil, c.Basic != nil} {
+	for _, given := range []bool{c.Kerberos != nil, c.NTLM != nil, c.SSPI != nil, c.Basic != nil} {
 		if given {
 			n++
 		}
 	}
 	if n > 1 {
-		return errors.New("name one of kerberos, ntlm and basic: falling back from one to the next would let a man in the middle choose")
+		return errors.New("name one of kerberos, ntlm, sspi and basic: falling back from one to the next would let a man in the middle choose")
 	}
 	if fips140.Enforced() && (c.Kerberos != nil || c.NTLM != nil) {
 		return errors.New("kerberos and ntlm need algorithms that GODEBUG=fips140=only forbids: sign in with a client certificate")
@@ -156,12 +160,30 @@ func (t *Transport) readMechanism() error {
 			return errors.New("ntlm: user or password is missing")
 		}
 		t.spn = "HTTP/" + t.host
+	case c.SSPI != nil:
+		return t.readSSPI()
 	case c.Basic != nil:
 		if c.Basic.User == "" || c.Basic.Password == "" || strings.Contains(c.Basic.User, ":") {
 			return errors.New("basic: user or password is missing, or the user has a colon")
 		}
 	}
 	return nil
+}
+
+func (t *Transport) readSSPI() error {
+	s := t.config.SSPI
+	if err := s.Check(); err != nil {
+		return err
+	}
+	t.spn = s.SPN
+	if t.spn != "" {
+		return nil
+	}
+	var err error
+	if t.spn, err = spnFor(t.host); err != nil && s.NTLM {
+		t.spn, err = "HTTP/"+t.host, nil // NTLM takes any name
+	}
+	return err
 }
 
 // Mechanism names how the transport signs in, for the log.
@@ -171,6 +193,8 @@ func (t *Transport) Mechanism() string {
 		return "Kerberos"
 	case t.config.NTLM != nil:
 		return "NTLM"
+	case t.config.SSPI != nil:
+		return t.config.SSPI.Name()
 	case t.config.Basic != nil:
 		return "Basic"
 	case t.pair != nil:
@@ -269,7 +293,7 @@ func (t *Transport) take(ctx context.Context) (*session, error) {
 		}
 		s.close() // signed in with a certificate that was replaced
 	}
-	s := newSession(config)
+	s := newSession(config, t.config.Dial)
 	s.with = with
 	return s, nil
 }

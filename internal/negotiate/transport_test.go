@@ -1,6 +1,7 @@
 package negotiate
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,6 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/proxy"
+	"github.com/certconnector/certconnector/internal/proxy/proxytest"
 )
 
 // serve starts a TLS server and returns its configuration's start.
@@ -59,6 +63,27 @@ func TestBasic(t *testing.T) {
 	resp, err := post(t, newTransport(t, c), srv.URL, "hello")
 	if err != nil || resp.StatusCode != http.StatusOK || resp.TLS == nil {
 		t.Fatalf("got %v, %v", resp, err)
+	}
+}
+
+// TestProxy: a session signs in through a tunnel as it does without one.
+func TestProxy(t *testing.T) {
+	srv, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "right" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	between := proxytest.New(t, proxytest.Options{})
+	c.Basic = &Basic{User: `CORP\svc`, Password: "right"}
+	c.Dial = proxy.Config{URL: between.URL}.Through(nil)
+	resp, err := post(t, newTransport(t, c), srv.URL, "hello")
+	if err != nil || resp.StatusCode != http.StatusOK || len(between.Tunnels()) != 1 {
+		t.Errorf("got %v, %v; tunnels %v", resp, err, between.Tunnels())
+	}
+	closed := proxytest.New(t, proxytest.Options{Status: 502})
+	c.Dial = proxy.Config{URL: closed.URL}.Through(nil)
+	if _, err := post(t, newTransport(t, c), srv.URL, "hello"); err == nil || !errors.Is(err, ErrNotSent) || !strings.Contains(err.Error(), "the proxy "+closed.Address()) {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -127,6 +152,8 @@ func TestConfigurationsThatContradict(t *testing.T) {
 		"kerberos for an address":              {Host: "192.0.2.1", Kerberos: k},
 		"kerberos without key":                 {Host: "a.test", Kerberos: &Kerberos{Principal: "svc@CORP.TEST"}},
 		"ntlm without password":                {Host: "a.test", NTLM: &NTLM{User: "u"}},
+		"sspi and ntlm":                        {Host: "a.test", SSPI: &SSPI{}, NTLM: &NTLM{User: "u", Password: "p"}},
+		"sspi with kerberos for an address":    {Host: "192.0.2.1", SSPI: &SSPI{}},
 		"basic user with the separator":        {Host: "a.test", Basic: &Basic{User: "u:v", Password: "p"}},
 		"client certificate that is not there": {Host: "a.test", Certificate: &Certificate{File: "no.pem", Key: "no.key"}},
 	} {
@@ -146,9 +173,9 @@ func FuzzChallenge(f *testing.F) {
 	f.Add([]byte("NTLMSSP\x00"))
 	n := NTLM{User: `CORP\svc`, Password: "x"}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		header, err := n.authenticateMessage("NTLM", b, "HTTP/ca", [16]byte{1})
-		if (err == nil) != strings.HasPrefix(header, "NTLM ") {
-			t.Errorf("header %q, error %v", header, err)
+		message, err := n.authenticate(t.Context(), b, "HTTP/ca", nil)
+		if (err == nil) != bytes.HasPrefix(message, []byte("NTLMSSP\x00\x03")) {
+			t.Errorf("message %x, error %v", message, err)
 		}
 	})
 }
