@@ -24,6 +24,15 @@ func ControlSocket(path string) (string, error) {
 	return c.Control.Socket, err
 }
 
+// StateDir returns the state folder of the service that the file configures,
+// or the default one when the file cannot be read.
+func StateDir(path string) string {
+	if c, err := readConfig(path); err == nil {
+		return c.StateDir
+	}
+	return DefaultStateDir()
+}
+
 func readConfig(path string) (Config, error) {
 	var c Config
 	if err := configfile.Load(path, &c); err != nil {

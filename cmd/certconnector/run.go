@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent"
+	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/logging"
 	"github.com/certconnector/certconnector/internal/osservice"
 	"github.com/certconnector/certconnector/internal/secret"
@@ -26,26 +28,31 @@ interrupt or SIGTERM stops it gracefully, a second one at once.`,
 		RunE: func(*cobra.Command, []string) error {
 			// Everything happens inside, so that the Windows service manager
 			// hears of a configuration that is wrong.
-			return osservice.Run(serviceName, p.serve)
+			return osservice.Run(serviceName, p.hosted)
 		},
 	}
 }
 
 // serve builds the service and runs it until ctx ends.
-func (p *program) serve(ctx context.Context, host *osservice.Host) (err error) {
+func (p *program) serve(ctx context.Context, host *osservice.Host, events *eventLog) (err error) {
 	c, err := agent.LoadConfig(p.config)
 	if err != nil {
 		return err
 	}
+	rolling := c.Log.File == "" && host.WindowsService()
+	if rolling { // it has no standard error
+		c.Log.File = filepath.Join(c.StateDir, serviceLog)
+	}
 	logs, err := logging.New(logging.Config{
 		Level: c.Log.Level, Format: c.Log.Format, File: c.Log.File, AuditFile: c.Log.AuditFile, Stderr: p.err,
+		Rolling: rolling, EventLog: events.ofLog(),
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, logs.Close()) }()
 	log := logs.Logger
-	log.Info("starting", zap.String("version", currentVersion()), zap.String("config", p.config))
+	log.Info("starting", eventid.Started.Field(), zap.String("version", currentVersion()), zap.String("config", p.config))
 	if why := secret.Unchecked(); why != "" {
 		log.Warn("private files are not protected", zap.String("reason", why))
 	}
@@ -54,12 +61,13 @@ func (p *program) serve(ctx context.Context, host *osservice.Host) (err error) {
 		err = a.Run(ctx)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
-		log.Error("the service ended", zap.Error(err))
+		log.Error("the service ended", eventid.Failed.Field(), zap.Error(err))
+		events.told()
 		if c.Log.File == "" {
 			err = &reported{err} // it stands on standard error already
 		}
 		return err
 	}
-	log.Info("stopped")
+	log.Info("stopped", eventid.Stopped.Field())
 	return nil
 }

@@ -25,14 +25,22 @@ type Config struct {
 	Format    string    // json, console; "": json
 	File      string    // appended to; "": Stderr
 	AuditFile string    // audit lines; "": with the others
+	Rolling   bool      // File is put aside when it is full (RollBytes); for one that nobody chose
 	Stderr    io.Writer // nil: os.Stderr
+	EventLog  EventLog  // also gets warnings, errors and lines with an event number; nil: there is none
 }
 
 // Logs is an open log.
 type Logs struct {
 	Logger *zap.Logger
 	Level  zap.AtomicLevel // of operation lines; may be changed at any time
-	files  []*os.File
+	files  []logFile
+}
+
+// logFile is a file that lines go to.
+type logFile interface {
+	zapcore.WriteSyncer
+	Close() error
 }
 
 // New opens the log. A file is made readable by its owner only.
@@ -46,19 +54,20 @@ func New(c Config) (*Logs, error) {
 		return nil, err
 	}
 	l := &Logs{Level: zap.NewAtomicLevelAt(level)}
-	sink, err := l.open(c.File, c.Stderr)
+	sink, err := l.open(c.File, c.Rolling, c.Stderr)
 	if err != nil {
 		return nil, err
 	}
 	auditSink := sink
 	if c.AuditFile != "" && c.AuditFile != c.File {
-		if auditSink, err = l.open(c.AuditFile, nil); err != nil {
+		if auditSink, err = l.open(c.AuditFile, false, nil); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
 	core := &router{
 		operation: zapcore.NewCore(encoder, sink, l.Level),
 		audit:     zapcore.NewCore(encoder.Clone(), auditSink, zapcore.DebugLevel),
+		events:    newEvents(c.EventLog),
 	}
 	l.Logger = zap.New(core, zap.ErrorOutput(zapcore.Lock(zapcore.AddSync(stderr(c.Stderr)))))
 	return l, nil
@@ -74,16 +83,27 @@ func (l *Logs) Close() error {
 	return errors.Join(errs...)
 }
 
-func (l *Logs) open(path string, w io.Writer) (zapcore.WriteSyncer, error) {
+func (l *Logs) open(path string, roll bool, w io.Writer) (zapcore.WriteSyncer, error) {
 	if path == "" {
 		return zapcore.Lock(zapcore.AddSync(stderr(w))), nil
+	}
+	f, err := openFile(path, roll)
+	if err != nil {
+		return nil, err
+	}
+	l.files = append(l.files, f)
+	return zapcore.Lock(f), nil
+}
+
+func openFile(path string, roll bool) (logFile, error) {
+	if roll {
+		return openRolling(path)
 	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
-	l.files = append(l.files, f)
-	return zapcore.Lock(f), nil
+	return f, nil
 }
 
 func stderr(w io.Writer) io.Writer {

@@ -151,3 +151,27 @@ func TestNewRefusesNonsense(t *testing.T) {
 		}
 	}
 }
+
+func TestARollingFileIsPutAside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "certconnector.log")
+	big := strings.Repeat("x", logging.RollBytes/2+1)
+	for _, mark := range []string{"first", "second", "third", "fourth", "fifth", "sixth"} {
+		l, err := logging.New(logging.Config{File: path, Rolling: true}) // a restart changes nothing
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Logger.Info(mark, zap.String("x", big))
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{path: "sixth", path + ".1": "fifth", path + ".4": "second"} {
+		b, err := os.ReadFile(name)
+		if err != nil || !strings.Contains(string(b[:200]), want) || len(b) > logging.RollBytes {
+			t.Errorf("%s: %v, %d bytes, begins with %.100s", name, err, len(b), b)
+		}
+	}
+	if _, err := os.Stat(path + ".5"); err == nil {
+		t.Error("more is kept than should be")
+	}
+}

@@ -7,9 +7,11 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// router sends audit lines one way and operation lines the other.
+// router sends audit lines one way and operation lines the other; some of
+// both are events too.
 type router struct {
 	operation, audit zapcore.Core
+	events           *events // nil: there is no event log
 }
 
 // Enabled lets every level of audit lines pass; Check knows the logger's name.
@@ -20,7 +22,7 @@ func (r *router) Enabled(level zapcore.Level) bool {
 // With returns a router whose lines carry the fields.
 func (r *router) With(fields []zapcore.Field) zapcore.Core {
 	fields = clean(fields)
-	return &router{operation: r.operation.With(fields), audit: r.audit.With(fields)}
+	return &router{operation: r.operation.With(fields), audit: r.audit.With(fields), events: r.events.carrying(fields)}
 }
 
 // Check chooses the way by the logger's name.
@@ -33,7 +35,8 @@ func (r *router) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Check
 
 // Write writes one line.
 func (r *router) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	return r.way(e).Write(e, clean(fields))
+	fields = clean(fields)
+	return errors.Join(r.way(e).Write(e, fields), r.events.write(e, fields))
 }
 
 // Sync writes out both ways.

@@ -10,6 +10,7 @@ type Host struct {
 	once    sync.Once
 	ready   chan struct{} // closed when the function serves
 	reloads chan struct{} // holds one: wishes that come together are one
+	windows bool          // the service manager of Windows started it
 }
 
 func newHost(n *notifier) *Host {
@@ -33,6 +34,10 @@ func (h *Host) Reloading() {
 // again: SIGHUP, or the parameter-change control of Windows ("sc control NAME
 // paramchange"). Several before the first is taken are one.
 func (h *Host) Reloads() <-chan struct{} { return h.reloads }
+
+// WindowsService reports whether the service manager of Windows started the
+// process: it then has no console, and nobody reads its standard error.
+func (h *Host) WindowsService() bool { return h.windows }
 
 // wishReload never blocks.
 func (h *Host) wishReload() {
