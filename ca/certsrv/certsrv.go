@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -37,6 +38,8 @@ type Config struct {
 	Issuer *x509.Certificate
 	// Roots are what the web server's certificate must chain to; nil: the system's.
 	Roots *x509.CertPool
+	// Dial opens connections below TLS, as through a proxy; nil: TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// At most one of Kerberos, NTLM and Basic; a client certificate alone or
 	// besides.
@@ -106,7 +109,7 @@ func New(c Config) (*CA, error) {
 	transport, err := negotiate.NewTransport(negotiate.TransportConfig{
 		Host: base.Host, Roots: c.Roots,
 		Kerberos: c.Kerberos, NTLM: c.NTLM, Basic: c.Basic, Certificate: c.Certificate,
-		Connections: c.Connections,
+		Connections: c.Connections, Dial: c.Dial,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("CA %s: %w", c.Name, err)

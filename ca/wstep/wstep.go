@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -58,6 +59,8 @@ type Config struct {
 	Certificate *negotiate.Certificate
 
 	Roots *x509.CertPool // vouch for the services' TLS certificates; nil: the system's
+	// Dial opens connections below TLS, as through a proxy; nil: TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// SendValidity sends the wished life time along. The CA shortens by it only
 	// where its flag EDITF_ATTRIBUTEENDDATE is set, and ignores it without a
@@ -199,7 +202,7 @@ func (c *CA) transport(address string) (*negotiate.Transport, error) {
 	}
 	t, err := negotiate.NewTransport(negotiate.TransportConfig{
 		Host: u.Host, Roots: c.config.Roots, Kerberos: c.config.Kerberos, NTLM: c.config.NTLM,
-		Certificate: c.config.Certificate, Connections: c.config.Connections, Now: c.config.Clock,
+		Certificate: c.config.Certificate, Connections: c.config.Connections, Dial: c.config.Dial, Now: c.config.Clock,
 	})
 	if err != nil {
 		return nil, err

@@ -7,14 +7,14 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/certconnector/certconnector/crp/crpclient"
+	"github.com/certconnector/certconnector/internal/proxy"
+	"github.com/certconnector/certconnector/internal/proxy/proxytest"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
@@ -96,13 +96,13 @@ func TestNoConnection(t *testing.T) {
 			t.Error("the challenge went elsewhere")
 		}
 	})
-	t.Run("a proxy that is not there", func(t *testing.T) {
-		used := false
+	t.Run("a proxy that refuses us", func(t *testing.T) {
+		between := proxytest.New(t, proxytest.Options{User: "connector", Password: "x"})
 		fails(t, granting(t).client(t, func(config *crpclient.Config) {
-			config.Proxy = func(*http.Request) (*url.URL, error) { used = true; return nil, errors.New("no proxy") }
+			config.Dial = proxy.Config{URL: between.URL}.Through(nil)
 		}))
-		if !used {
-			t.Error("the configured proxy was not asked for")
+		if between.Asked() == 0 {
+			t.Error("the configured proxy was not asked")
 		}
 	})
 }

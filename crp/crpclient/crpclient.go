@@ -10,8 +10,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"net/http"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -38,9 +38,9 @@ type Config struct {
 
 	Sealer *secret.Sealer // digests challenges
 
-	// Proxy returns the proxy for a request, nil for none; nil: never one. The
+	// Dial opens connections below TLS, as through a proxy; nil: TCP. The
 	// environment is not looked at.
-	Proxy func(*http.Request) (*url.URL, error)
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ConnectTimeout time.Duration // for TCP and for TLS, each; 0: 5 s
 	Timeout        time.Duration // for a whole exchange; 0: 40 s
@@ -74,7 +74,7 @@ func New(config Config) (*Client, error) {
 	}
 	c, err := mtls.New(mtls.Config{
 		Peer: "registration point", Example: "https://crp.corp.example:8443",
-		URL: config.URL, Certificate: config.Certificate, RootCAs: config.RootCAs, Pins: config.Pins, Proxy: config.Proxy,
+		URL: config.URL, Certificate: config.Certificate, RootCAs: config.RootCAs, Pins: config.Pins, Dial: config.Dial,
 		ConnectTimeout: cmp.Or(config.ConnectTimeout, 5*time.Second), Timeout: cmp.Or(config.Timeout, 40*time.Second),
 		Idle: 16, IdleFor: 90 * time.Second,
 		Repeatable: true, // what was decided is remembered there

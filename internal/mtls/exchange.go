@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/internal/proxy"
 )
 
 // The media types of answers.
@@ -71,6 +73,9 @@ func (c *Client) Post(ctx context.Context, path string, question any) (Answer, e
 	began := c.config.Clock()
 	answer, err := c.http.Do(r)
 	if err != nil {
+		if refused, ok := errors.AsType[*proxy.Error](err); ok { // names its own way out
+			return Answer{}, fmt.Errorf("the %s was %w: %w", c.config.Peer, ErrNotReached, refused)
+		}
 		if opened, ok := errors.AsType[*net.OpError](err); ok && opened.Op == "dial" {
 			return Answer{}, fmt.Errorf("the %s was %w: %w; is it up?", c.config.Peer, ErrNotReached, err)
 		}

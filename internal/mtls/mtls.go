@@ -39,11 +39,8 @@ type Config struct {
 	RootCAs *x509.CertPool // vouch for the peer; nil: the system's
 	Pins    [][32]byte     // SHA-256 of its certificate; empty: any that the roots vouch for
 
-	// Proxy returns the proxy for a request, nil for none; nil: never one. The
+	// Dial opens connections below TLS, as through a proxy; nil: TCP. The
 	// environment is not looked at.
-	Proxy func(*http.Request) (*url.URL, error)
-
-	// Dial opens connections below TLS; nil: TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ConnectTimeout time.Duration // for TCP and for TLS, each; 0: 10 s
@@ -119,7 +116,6 @@ func positive[T int | int64 | time.Duration](value *T, otherwise T) {
 
 func (c *Client) transport() *http.Transport {
 	return &http.Transport{
-		Proxy:       c.config.Proxy,
 		DialContext: c.config.Dial,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/internal/mtls"
+	"github.com/certconnector/certconnector/internal/proxy"
+	"github.com/certconnector/certconnector/internal/proxy/proxytest"
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
@@ -235,6 +237,27 @@ func TestNotReached(t *testing.T) {
 	p.Close()
 	if _, err := c.Post(t.Context(), "/", nil); !errors.Is(err, mtls.ErrNotReached) {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// Behind a proxy the peer is known by the same pin and roots, and knows us by
+// our certificate; what the proxy refuses did not reach the peer.
+func TestProxies(t *testing.T) {
+	p := newPeer(t)
+	open := proxytest.New(t, proxytest.Options{TLS: true, User: "us", Password: "right"})
+	pin := sha256.Sum256(p.certificate.Raw)
+	c := p.client(t, func(config *mtls.Config) {
+		config.Pins = [][32]byte{pin}
+		config.Dial = proxy.Config{URL: open.URL, RootCAs: open.Roots, User: "us", Password: "right"}.Through(nil)
+	})
+	if _, err := c.Post(t.Context(), "/", nil); err != nil || len(open.Tunnels()) != 1 || p.asked[0].certificate != "us" {
+		t.Errorf("error %v, tunnels %v, asked %v", err, open.Tunnels(), p.asked)
+	}
+	closed := proxytest.New(t, proxytest.Options{Status: 403})
+	c = p.client(t, func(config *mtls.Config) { config.Dial = proxy.Config{URL: closed.URL}.Through(nil) })
+	_, err := c.Post(t.Context(), "/", nil)
+	if !errors.Is(err, mtls.ErrNotReached) || !strings.Contains(err.Error(), "the proxy "+closed.Address()+" forbids") {
+		t.Errorf("error %v", err)
 	}
 }
 

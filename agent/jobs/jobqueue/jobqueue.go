@@ -13,8 +13,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
-	"net/http"
-	"net/url"
 	"time"
 
 	"go.uber.org/zap"
@@ -35,11 +33,8 @@ type Config struct {
 	RootCAs *x509.CertPool // vouch for the queue; nil: the system's
 	Pins    [][32]byte     // SHA-256 of its certificate; empty: any that the roots vouch for
 
-	// Proxy returns the proxy for a request, nil for none; nil: never one. The
+	// Dial opens connections below TLS, as through a proxy; nil: TCP. The
 	// environment is not looked at.
-	Proxy func(*http.Request) (*url.URL, error)
-
-	// Dial opens connections below TLS; nil: TCP. For tests, and for tunnels.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ConnectTimeout time.Duration // for TCP and for TLS, each; 0: 10 s
@@ -58,7 +53,7 @@ func New(config Config) (*Client, error) {
 	c, err := mtls.New(mtls.Config{
 		Peer: peer, Example: "https://queue.corp.example/jobs",
 		URL: config.URL, Certificate: config.Certificate, RootCAs: config.RootCAs, Pins: config.Pins,
-		Proxy: config.Proxy, Dial: config.Dial, ConnectTimeout: config.ConnectTimeout, Timeout: config.Timeout,
+		Dial: config.Dial, ConnectTimeout: config.ConnectTimeout, Timeout: config.Timeout,
 		MostAnswer: mostAnswer, MostRetryAfter: mostRetryAfter,
 		UserAgent: config.UserAgent, Clock: config.Clock, Log: config.Log,
 	})
