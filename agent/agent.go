@@ -1,18 +1,17 @@
 // Package agent is the service as a value: New builds its parts from a
-// configuration, Run starts them in order and stops them in reverse. It alone
-// knows concrete CA bridges, policy modules and journals.
+// configuration, Run starts them in order and stops them in reverse; a Service
+// replaces them when the configuration changes. It alone knows concrete CA
+// bridges, policy modules and journals.
 package agent
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/certconnector/certconnector/agent/control"
 	"github.com/certconnector/certconnector/agent/enroll"
 	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/agent/jobs"
@@ -26,6 +25,7 @@ import (
 	"github.com/certconnector/certconnector/crp/crphttp"
 	"github.com/certconnector/certconnector/internal/retry"
 	"github.com/certconnector/certconnector/internal/secret"
+	"github.com/certconnector/certconnector/internal/webauth"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/scep/scephttp"
@@ -44,16 +44,22 @@ type Options struct {
 	// Wait returns after a time, or when ctx ends with its error. It is what the
 	// care for our own certificates waits with; nil: by the machine's clock.
 	Wait func(ctx context.Context, d time.Duration) error
+
+	// from is the Agent of the configuration before, with which the one that is
+	// built shares the Store and what a new start would forget; nil: there is none.
+	from *Agent
 }
 
-// Agent is the service. Run it once.
+// Agent is the service under one configuration. Run it once.
 type Agent struct {
 	cfg     Config
 	options Options
 	log     *zap.Logger
 	audit   *zap.Logger
 	down    teardown
+	base    teardown // what the Agents of a Service share: the journal
 	began   time.Time
+	record  *record // of reloads
 
 	journal      Store
 	cas          map[string]authority
@@ -75,6 +81,9 @@ type Agent struct {
 	responder    *embedded.Responder
 	status       *status.Status
 	modules      map[string]policymodule.Module // by endpoint
+	points       map[string]*crp.Point          // by tenant
+	ras          map[string]*identity.RA        // by endpoint
+	passwords    map[string]*webauth.Passwords  // by the listener's address
 	meter        *meter
 	bridges      map[string]ca.Authority // the CAs, with their calls counted
 	owed         counted[[]journal.DebtStat]
@@ -101,38 +110,39 @@ func New(cfg Config, o Options) (*Agent, error) {
 	if o.Version == "" {
 		o.Version = "unknown"
 	}
+	return build(context.Background(), cfg, o)
+}
+
+func build(ctx context.Context, cfg Config, o Options) (*Agent, error) {
 	a := &Agent{
-		meter: newMeter(cfg, o.Version, o.Clock),
-		cfg:   cfg, options: o, log: o.Logger, audit: o.Logger.Named("audit"), began: o.Clock(),
+		cfg: cfg, options: o, log: o.Logger, audit: o.Logger.Named("audit"), began: o.Clock(),
 		cas: make(map[string]authority), chains: make(map[string]*identity.Chain), tenants: make(map[string]*intune.Client),
-		challengers: make(map[string]policymodule.Challenger),
-		down:        teardown{log: o.Logger},
+		challengers: make(map[string]policymodule.Challenger), ras: make(map[string]*identity.RA), passwords: make(map[string]*webauth.Passwords),
+		down: teardown{log: o.Logger}, base: teardown{log: o.Logger}, record: &record{applied: o.Clock()},
 	}
-	if err := a.build(); err != nil {
-		return nil, errors.Join(err, a.down.run(cfg.ShutdownGrace))
+	if o.from != nil {
+		a.began, a.record = o.from.began, o.from.record
+	}
+	a.meter = newMeter(cfg, o)
+	if err := a.build(ctx); err != nil {
+		return nil, errors.Join(err, a.down.run(cfg.ShutdownGrace), a.base.run(cfg.ShutdownGrace))
 	}
 	return a, nil
 }
 
 // build makes the parts, each from those before it. It is one straight
 // function on purpose: the order is the design.
-func (a *Agent) build() error {
-	sealer, err := secret.LoadSealer(a.cfg.Secrets.LocalKey)
-	if err != nil {
-		return fmt.Errorf("%w (\"certconnector init\" makes it)", err)
+func (a *Agent) build(ctx context.Context) error {
+	if err := a.openJournal(); err != nil {
+		return err
 	}
-	a.sealer = sealer
-	if a.journal = a.options.Store; a.journal == nil {
-		if a.journal, err = a.openStore(); err != nil {
-			return err
-		}
-	}
-	a.down.push("journal", func(context.Context) error { return a.journal.Close() })
+	sealer := a.sealer
 	a.keeper = identity.NewKeeper(identity.Config{Clock: a.options.Clock, Wait: a.options.Wait, Log: a.log.Named("identity")})
 
-	if at := a.journal.RestoredAt(); !at.IsZero() {
+	if at := a.journal.RestoredAt(); !at.IsZero() && a.options.from == nil {
 		a.log.Warn("the journal was restored from a backup; challenges that were made before are refused", zap.Time("restored_at", at))
 	}
+	var err error
 	bridges := make(map[string]ca.Authority)
 	a.bridges = bridges
 	for _, c := range inOrder(a.cfg.CAs) {
@@ -148,6 +158,7 @@ func (a *Agent) build() error {
 		return err
 	}
 	points := make(map[string]*crp.Point)
+	a.points = points
 	for _, t := range a.cfg.Tenants {
 		if points[t.Name], err = a.buildTenant(t, sealer, a.options.Clock); err != nil {
 			return err
@@ -189,7 +200,7 @@ func (a *Agent) build() error {
 	}
 	var endpoints []scephttp.Endpoint
 	for _, e := range a.cfg.Endpoints {
-		built, err := a.buildEndpoint(context.Background(), e, modules[e.Name], a.cas[e.CA])
+		built, err := a.buildEndpoint(ctx, e, modules[e.Name], a.cas[e.CA])
 		if err != nil {
 			return err
 		}
@@ -205,6 +216,25 @@ func (a *Agent) build() error {
 		return err
 	}
 	a.buildStatus()
+	a.inherit()
+	return nil
+}
+
+// openJournal loads the local key and opens what all Agents of a Service share.
+func (a *Agent) openJournal() (err error) {
+	if from := a.options.from; from != nil {
+		a.journal, a.sealer = from.journal, from.sealer
+		return nil
+	}
+	if a.sealer, err = secret.LoadSealer(a.cfg.Secrets.LocalKey); err != nil {
+		return fmt.Errorf("%w (\"certconnector init\" makes it)", err)
+	}
+	if a.journal = a.options.Store; a.journal == nil {
+		if a.journal, err = a.openStore(); err != nil {
+			return err
+		}
+	}
+	a.base.push("journal", func(context.Context) error { return a.journal.Close() })
 	return nil
 }
 
@@ -218,52 +248,9 @@ func (a *Agent) scepLimits() scephttp.Limits {
 
 // Run serves until ctx ends, and then stops in reverse order: accept nothing
 // more, finish what is in flight, stop the workers, close the journal. It may
-// be called once, and always ends with everything closed.
-func (a *Agent) Run(ctx context.Context) (err error) {
-	var asked atomic.Int64 // when it was asked to stop, by the machine's clock
-	defer context.AfterFunc(ctx, func() { asked.Store(time.Now().UnixNano()) })()
-	defer func() { err = errors.Join(err, a.down.run(a.left(asked.Load()))) }()
-	for _, w := range a.cfg.Warnings() {
-		a.log.Warn("the configuration permits something unsafe", zap.String("what", w))
-	}
-	servers, err := a.listen()
-	if err != nil {
-		return err
-	}
-	socket, err := control.Listen(a.cfg.Control.Socket)
-	if err != nil {
-		closeAll(servers)
-		return fmt.Errorf("opening the control socket: %w", err)
-	}
-
-	// Workers live longer than listeners: a request in flight may need them.
-	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWorkers()
-	work := make(chan error, 1)
-	go func() {
-		work <- runTasks(workers, a.workers())
-	}()
-	a.down.push("workers", func(ctx context.Context) error { stopWorkers(); return ended(ctx, work) })
-	a.down.push("requests in flight", a.registration.Close)
-
-	tasks := []task{
-		{"control socket", func(ctx context.Context) error { return socket.Serve(ctx, a, a.log.Named("control")) }},
-		{"workers", func(ctx context.Context) error { return watch(ctx, work) }},
-		{"own certificates", a.keeper.Run},
-	}
-	for _, s := range servers {
-		tasks = append(tasks, task{"listener " + s.Addr().String(), s.Serve})
-		a.log.Info("listening", zap.Stringer("address", s.Addr()))
-	}
-	a.status.Started()
-	a.log.Info("ready", zap.String("version", a.options.Version), zap.Duration("after", a.options.Clock().Sub(a.began)))
-	if a.options.Ready != nil {
-		a.options.Ready()
-	}
-	err = runTasks(ctx, append(tasks, a.more...))
-	a.log.Info("stopping")
-	return err
-}
+// be called once, and always ends with everything closed. A Service runs one
+// Agent after the other.
+func (a *Agent) Run(ctx context.Context) error { return newService(a).Run(ctx) }
 
 // left is what a stop that began at a time has left of its grace for the parts
 // behind the listeners: a third of it at the least.
@@ -282,15 +269,4 @@ func (a *Agent) workers() []task {
 		list = append(list, task{"jobs", a.jobs.Run})
 	}
 	return list
-}
-
-// watch ends when the workers do, and leaves their result for the teardown.
-func watch(ctx context.Context, work chan error) error {
-	select {
-	case err := <-work:
-		work <- err
-		return err
-	case <-ctx.Done():
-		return nil
-	}
 }

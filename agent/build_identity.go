@@ -51,6 +51,12 @@ func (a *Agent) buildRA(ctx context.Context, e Endpoint) (*identity.RA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %q: %w", e.Name, err)
 	}
+	if from := a.options.from; from != nil && from.ras[e.Name] != nil {
+		if err := ra.Inherit(from.ras[e.Name]); err != nil {
+			return nil, fmt.Errorf("endpoint %q: %w", e.Name, err)
+		}
+	}
+	a.ras[e.Name] = ra
 	a.keeper.Add(ra)
 	return ra, nil
 }
@@ -87,7 +93,7 @@ func (a *Agent) note(name string, kind identity.Kind, p KeyPair) error {
 		return err
 	}
 	row := identity.Describe(name, kind, certs[0], p.Certificate)
-	row.Next = "replace the files by " + row.RenewAt.UTC().Format("2006-01-02") + " and restart the service"
+	row.Next = "replace the files by " + row.RenewAt.UTC().Format("2006-01-02") + " and reload the service"
 	a.keeper.Add(identity.Note(func(time.Time) []identity.Item { return []identity.Item{row} }, a.options.Clock))
 	return nil
 }

@@ -192,6 +192,7 @@ func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.T
 	}
 	a.tenants[t.Name] = client
 	a.down.push("tenant "+t.Name, func(context.Context) error { client.Close(); return nil })
+	a.down.push("tenant "+t.Name, func(context.Context) error { client.Close(); return nil })
 	if store != nil {
 		a.buildEntra(t, store, cfg, client)
 	} else if err := a.noteCredential(t); err != nil {

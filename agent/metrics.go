@@ -30,6 +30,7 @@ type meter struct {
 	clock func() time.Time
 	cloud contacts // by tenant and call
 	ca    contacts // by CA and call
+	take  func()   // has this meter read instead of the one of the configuration before
 
 	requests, replies, limited *metrics.Counter
 	exchanges                  *metrics.Histogram
@@ -47,8 +48,13 @@ var (
 
 // newMeter makes the instruments. Every name that becomes a label is in the
 // configuration.
-func newMeter(cfg Config, version string, clock func() time.Time) *meter {
-	m := &meter{Registry: metrics.New(metrics.Build{Version: version}), clock: clock}
+func newMeter(cfg Config, o Options) *meter {
+	m := &meter{clock: o.Clock}
+	if o.from != nil {
+		m.Registry = o.from.meter.Next()
+	} else {
+		m.Registry = metrics.New(metrics.Build{Version: o.Version})
+	}
 	names := namesOf(cfg)
 	endpoint := metrics.Label{Name: "endpoint", Values: slices.Concat(names.endpoints, []string{none})}
 	operation := metrics.Label{Name: "operation", Values: []string{"GetCACaps", "GetCACert", "GetNextCACert", "PKIOperation", "unknown", none}}
@@ -84,7 +90,17 @@ func newMeter(cfg Config, version string, clock func() time.Time) *meter {
 
 	m.last("intune_last_success_timestamp_seconds", "When the cloud last answered a call with success, in Unix time.", &m.cloud, tenant, call)
 	m.last("ca_last_answer_timestamp_seconds", "When a CA last answered a call, be it with a refusal, in Unix time.", &m.ca, caName, caCall)
-	m.zero(cfg, names)
+	m.take = func() {
+		if o.from != nil {
+			m.cloud.follow(&o.from.meter.cloud, names.tenants)
+			m.ca.follow(&o.from.meter.ca, names.cas)
+			m.Commit()
+		}
+		m.zero(cfg, names)
+	}
+	if o.from == nil {
+		m.take()
+	}
 	return m
 }
 

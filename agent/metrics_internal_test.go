@@ -62,7 +62,7 @@ func abilities(a ca.Authority) (found string) {
 }
 
 func TestMeasuredCACanWhatTheCACan(t *testing.T) {
-	m := newMeter(Config{CAs: []CA{{Name: "lab"}}}, "1", time.Now)
+	m := newMeter(Config{CAs: []CA{{Name: "lab"}}}, Options{Clock: time.Now})
 	for _, one := range []ca.Authority{clerk{}, officer{}, archivist{}} {
 		got, want := abilities(m.measured("lab", one)), abilities(one)
 		if got != want {
@@ -97,7 +97,7 @@ func TestWhatACallSaysOfTheCA(t *testing.T) {
 		{"no turn", fmt.Errorf("%w: %w", ca.ErrUnavailable, &admission.Shed{Reason: admission.TooSlow}), "busy", ""},
 		{"we gave up", fmt.Errorf("%w: %w", ca.ErrUnavailable, context.Canceled), "cancelled", ""},
 	} {
-		m := newMeter(Config{CAs: []CA{{Name: "lab"}}}, "1", time.Now)
+		m := newMeter(Config{CAs: []CA{{Name: "lab"}}}, Options{Clock: time.Now})
 		_, _ = m.measured("lab", clerk{row.err}).Issue(t.Context(), ca.Request{})
 		if got := m.ca.of("lab", callIssue); caResult(row.err) != row.result || got.trouble != row.trouble {
 			t.Errorf("%s: %s, trouble %q, want %s, %q", row.name, caResult(row.err), got.trouble, row.result, row.trouble)
@@ -107,7 +107,7 @@ func TestWhatACallSaysOfTheCA(t *testing.T) {
 
 // BenchmarkObserve is what counting adds to one exchange with a device.
 func BenchmarkObserve(b *testing.B) {
-	m := newMeter(Config{Endpoints: []Endpoint{{Name: "corp"}, {Name: "lab"}}}, "1", time.Now)
+	m := newMeter(Config{Endpoints: []Endpoint{{Name: "corp"}, {Name: "lab"}}}, Options{Clock: time.Now})
 	e := scephttp.Event{
 		Endpoint: "corp", Operation: "PKIOperation", HTTPStatus: http.StatusOK, MessageType: scep.PKCSReq,
 		Replied: true, Status: scep.Success, Duration: 12 * time.Millisecond,

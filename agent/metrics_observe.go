@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,6 +107,17 @@ func (c *contacts) answers(do func(who, call string, at time.Time)) {
 	for key, k := range c.all {
 		if !k.answered.IsZero() {
 			do(key.who, key.call, k.answered)
+		}
+	}
+}
+
+// follow takes over what is known of neighbours that are still there.
+func (c *contacts) follow(from *contacts, names []string) {
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	for key, k := range from.all {
+		if slices.Contains(names, key.who) {
+			c.set(key, func(into *contact) { *into = k })
 		}
 	}
 }

@@ -25,7 +25,8 @@ func (a *Agent) buildStatus() {
 			{Name: "inspection", Check: a.inspected},
 			{Name: "jobs", Check: a.jobProblems}, // devices enrol all the same
 		},
-		Last: a.lastHeard, Metrics: a.meter.Handler(),
+		Notes: []status.Check{{Name: "configuration", Check: a.record.problem}},
+		Last:  a.lastHeard, Metrics: a.meter.Handler(),
 	})
 	a.sampleState()
 }

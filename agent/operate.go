@@ -135,6 +135,10 @@ func (a *Agent) Status(ctx context.Context) (control.Status, error) {
 			st.Queues = append(st.Queues, queue("CA "+c.Name, gated.Queue()))
 		}
 	}
+	st.Reload, _ = a.record.get()
+	if err := a.record.problem(); err != nil {
+		st.Warnings = append(st.Warnings, "configuration: "+err.Error())
+	}
 	owed, err := a.journal.DebtStats(ctx)
 	if err != nil {
 		return st, err

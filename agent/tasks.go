@@ -50,17 +50,6 @@ func runTask(ctx context.Context, t task) (err error) {
 	return t.run(ctx)
 }
 
-// ended waits for the result of tasks that were told to stop, until ctx ends. A
-// neighbour that hangs must not keep the journal from being closed.
-func ended(ctx context.Context, result <-chan error) error {
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return errors.New("work in flight was cut off; the journal takes it up at the next start")
-	}
-}
-
 // cleanup undoes one thing that was opened or started.
 type cleanup struct {
 	name string
@@ -83,6 +72,11 @@ func (t *teardown) push(name string, do func(ctx context.Context) error) {
 func (t *teardown) run(within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
+	return t.runUntil(ctx)
+}
+
+// runUntil is run with a limit of the caller's.
+func (t *teardown) runUntil(ctx context.Context) error {
 	var all error
 	for len(t.stack) > 0 {
 		c := t.stack[len(t.stack)-1]

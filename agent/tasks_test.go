@@ -62,17 +62,16 @@ func TestTeardownRunsInReverseAndGoesOn(t *testing.T) {
 
 // TestWorkersThatHangAreLeft: what comes after them is still undone in time.
 func TestWorkersThatHangAreLeft(t *testing.T) {
-	broken := errors.New("a worker broke")
-	result := make(chan error, 1)
+	ended := make(chan struct{})
 	closed := false
 	down := teardown{log: zap.NewNop()}
 	down.push("journal", func(context.Context) error { closed = true; return nil })
-	down.push("workers", func(ctx context.Context) error { return ended(ctx, result) })
+	down.push("workers", func(ctx context.Context) error { return await(ctx, ended) })
 	if err := down.run(time.Millisecond); err == nil || !closed {
 		t.Errorf("workers that hang: %v, journal closed: %v", err, closed)
 	}
-	result <- broken
-	if err := ended(t.Context(), result); !errors.Is(err, broken) {
+	close(ended)
+	if err := await(t.Context(), ended); err != nil {
 		t.Errorf("workers that ended: %v", err)
 	}
 }

@@ -19,17 +19,27 @@ import (
 // maxBody bounds what a command may send.
 const maxBody = 64 << 10
 
-// Serve answers until ctx ends, then closes the socket and waits for answers
-// under way. What people decide goes to the logger as audit lines.
+// Serve is ServeFrom for a Service that stays.
 func (l *Listener) Serve(ctx context.Context, svc Service, log *zap.Logger) error {
+	return l.ServeFrom(ctx, fixed{svc}, log)
+}
+
+// ServeFrom answers until ctx ends, then closes the socket and waits for
+// answers under way. Each command is answered by whoever is present when it
+// comes. What people decide goes to the logger as audit lines.
+func (l *Listener) ServeFrom(ctx context.Context, present Incumbent, log *zap.Logger) error {
 	if l.inner == nil {
 		log.Warn("this system has no unix sockets: commands cannot reach the service")
 		<-ctx.Done()
 		return nil
 	}
-	s := &server{svc: svc, log: log}
 	h := &http.Server{
-		Handler:           s.routes(),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			// Commands are rare: routes are made for each.
+			svc, done := present.Present()
+			defer done()
+			(&server{svc: svc, present: present, log: log}).routes().ServeHTTP(w, r)
+		}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      2 * time.Minute, // a revocation may wait for the CA
@@ -59,8 +69,9 @@ func (l *Listener) Serve(ctx context.Context, svc Service, log *zap.Logger) erro
 type accountKey struct{}
 
 type server struct {
-	svc Service
-	log *zap.Logger
+	svc     Service
+	present Incumbent
+	log     *zap.Logger
 }
 
 func (s *server) routes() http.Handler {
@@ -81,6 +92,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/certificates/renew", s.renew)
 	mux.HandleFunc("GET /v1/journal", s.journalInfo)
 	mux.HandleFunc("POST /v1/journal/backup", s.backup)
+	mux.HandleFunc("POST /v1/reload", s.reload)
 	return http.MaxBytesHandler(mux, maxBody)
 }
 

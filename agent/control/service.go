@@ -132,6 +132,7 @@ type Status struct {
 	Ready     bool      `json:"ready"`
 	Problems  []string  `json:"problems,omitempty"` // why it is not ready
 	Warnings  []string  `json:"warnings,omitempty"` // what the configuration permits although it is unsafe
+	Reload    *Reload   `json:"reload,omitempty"`   // how the configuration was read again the last time; absent: not since the start
 	Queues    []Queue   `json:"queues"`             // who waits for the RA's keys and for CAs
 	Owed      []Owed    `json:"owed"`               // what the outbox has to deliver
 }

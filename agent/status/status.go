@@ -31,6 +31,8 @@ type Config struct {
 	// /readyz?verbose and decide nothing: every instance has the same neighbours,
 	// and the same sources of jobs, so that taking one out would help nobody.
 	Neighbours []Check
+	// Notes are what else /readyz?verbose tells; nothing hangs on them.
+	Notes []Check
 	// Last is what /readyz?verbose ends with; nil: nothing.
 	Last func() []Last
 	// Metrics serves /metrics; nil: there are none.
@@ -82,15 +84,17 @@ type Group struct {
 
 // Groups are the neighbours, then the checks.
 func (s *Status) Groups() []Group {
+	return append(groups(s.Neighbours), groups(s.Checks)...)
+}
+
+func groups(checks []Check) []Group {
 	var all []Group
-	for _, list := range [][]Check{s.Neighbours, s.Checks} {
-		for _, c := range list {
-			g := Group{Name: c.Name}
-			if err := c.Check(); err != nil {
-				g.Problem = oneLine(err.Error())
-			}
-			all = append(all, g)
+	for _, c := range checks {
+		g := Group{Name: c.Name}
+		if err := c.Check(); err != nil {
+			g.Problem = oneLine(err.Error())
 		}
+		all = append(all, g)
 	}
 	return all
 }
@@ -129,7 +133,7 @@ func (s *Status) verbose(ready bool) []string {
 		first = "ready: ok"
 	}
 	lines := []string{first}
-	for _, g := range s.Groups() {
+	for _, g := range append(s.Groups(), groups(s.Notes)...) {
 		if g.Problem == "" {
 			g.Problem = "ok"
 		}
