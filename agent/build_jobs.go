@@ -158,7 +158,6 @@ func (a *Agent) issuanceSource(s JobSource) (*jobs.Issuer, jobs.Source, error) {
 const jobAnswerWithin = 20 * time.Second
 
 func (a *Agent) queueClient(s JobSource) (*jobqueue.Client, error) {
-	var client *jobqueue.Client
 	pair, err := a.watch("source of jobs "+s.Name, identity.KindJobQueueClient, KeyPair{Certificate: s.Queue.Certificate, Key: s.Queue.Key})
 	if err != nil {
 		return nil, err
@@ -167,11 +166,15 @@ func (a *Agent) queueClient(s JobSource) (*jobqueue.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err = jobqueue.New(jobqueue.Config{
+	client, err := jobqueue.New(jobqueue.Config{
 		URL: s.Queue.URL, Certificate: pair.Certificate, RootCAs: trusted, UserAgent: "certconnector/" + a.options.Version,
 		Clock: a.options.Clock, Log: a.log.Named("jobs"),
 	})
-	return client, err
+	if err != nil {
+		return nil, err
+	}
+	pair.OnChange(client.Reconnect) // the next question is asked with the new certificate
+	return client, nil
 }
 
 // sinks are how keys leave: sealed to a recipient in the result, and where the

@@ -17,6 +17,7 @@ import (
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/crp"
 	"github.com/certconnector/certconnector/crp/crpclient"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/intune"
 	"github.com/certconnector/certconnector/policymodule"
@@ -89,6 +90,7 @@ func (a *Agent) buildRemote(p *RemotePolicy, sealer *secret.Sealer, log *zap.Log
 	if err != nil {
 		return nil, err
 	}
+	pair.OnChange(client.Close) // of idle connections: the next question is asked with the new certificate
 	a.down.push("registration point client", func(context.Context) error { client.Close(); return nil })
 	a.more = append(a.more, task{"registration point " + p.URL, func(ctx context.Context) error {
 		if err := client.Check(ctx); err != nil && ctx.Err() == nil {
@@ -112,18 +114,18 @@ func (a *Agent) buildToken(e Endpoint, sealer *secret.Sealer) (policymodule.Modu
 		AllowRenewals: e.Renewal.WithoutChallenge, Clock: a.options.Clock, Log: a.log.Named("token"),
 	}
 	for _, r := range p.Recipients {
-		pair, err := loadPair(r)
+		pair, err := loadPair(a.keys, r)
 		if err != nil {
 			return nil, err
 		}
 		decrypter, ok := pair.Key.(crypto.Decrypter)
 		if !ok {
-			return nil, fmt.Errorf("key %q cannot decrypt; challenges are sealed to an RSA key", r.Key)
+			return nil, fmt.Errorf("key %q cannot decrypt; challenges are sealed to an RSA key", keys.Shown(r.Key))
 		}
 		cfg.Recipients = append(cfg.Recipients, token.Recipient{Certificate: pair.Certificate, Key: decrypter})
 	}
 	if p.Signing != nil {
-		pair, err := loadPair(*p.Signing)
+		pair, err := loadPair(a.keys, *p.Signing)
 		if err != nil {
 			return nil, err
 		}
@@ -173,7 +175,7 @@ func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.T
 	var store *entra.Store
 	if m := t.Credential.Managed; m != nil {
 		var err error
-		if store, err = m.open(t.Name, a.options, a.log.Named("entra"), a.audit); err != nil {
+		if store, err = m.open(t.Name, a.keys, keys.Place(a.cfg.Keys.New), a.options, a.log.Named("entra"), a.audit); err != nil {
 			return nil, err
 		}
 		if len(store.Certificates()) == 0 {
@@ -191,7 +193,6 @@ func (a *Agent) buildTenant(t Tenant, sealer *secret.Sealer, clock func() time.T
 		return nil, fmt.Errorf("tenant %q: %w", t.Name, err)
 	}
 	a.tenants[t.Name] = client
-	a.down.push("tenant "+t.Name, func(context.Context) error { client.Close(); return nil })
 	a.down.push("tenant "+t.Name, func(context.Context) error { client.Close(); return nil })
 	if store != nil {
 		a.buildEntra(t, store, cfg, client)
@@ -229,7 +230,7 @@ func (a *Agent) intuneConfig(t Tenant, store *entra.Store) (cfg intune.Config, e
 	}
 	if store != nil {
 		cfg.Credential.Certificates = certificates(store)
-	} else if cfg.Credential, err = t.Credential.load(); err != nil {
+	} else if cfg.Credential, err = t.Credential.load(a.keys); err != nil {
 		return cfg, err
 	}
 	if cfg.Proxy, err = t.Proxy.load(); err != nil {
@@ -253,7 +254,7 @@ func (a *Agent) noteCredential(t Tenant) error {
 	return nil
 }
 
-func (c Credential) load() (intune.Credential, error) {
+func (c Credential) load(from *keys.Keys) (intune.Credential, error) {
 	switch {
 	case c.Secret != nil:
 		text, err := c.Secret.Read()
@@ -261,15 +262,11 @@ func (c Credential) load() (intune.Credential, error) {
 	case c.TokenFile != "":
 		return intune.Credential{TokenFile: c.TokenFile}, secret.CheckPrivate(c.TokenFile)
 	}
-	certs, err := embedded.LoadChain(c.Certificate)
+	pair, err := loadPair(from, KeyPair{Certificate: c.Certificate, Key: c.Key})
 	if err != nil {
 		return intune.Credential{}, err
 	}
-	key, err := embedded.LoadKey(c.Key)
-	if err != nil {
-		return intune.Credential{}, err
-	}
-	return intune.Credential{Certificates: intune.Fixed(intune.Certificate{Certificate: certs[0], Signer: key})}, nil
+	return intune.Credential{Certificates: intune.Fixed(intune.Certificate{Certificate: pair.Certificate, Signer: pair.Key})}, nil
 }
 
 // roots reads the only certificates that a neighbour's may chain to.
@@ -283,12 +280,6 @@ func roots(path string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%q holds no certificate in PEM form", path)
 	}
 	return pool, nil
-}
-
-// private refuses a key that other accounts may read.
-func (p *KeyPair) private() error {
-	_, err := embedded.LoadKey(p.Key)
-	return err
 }
 
 // extraRoots adds a file's certificates to the system's roots; nil means the

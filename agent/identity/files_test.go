@@ -2,7 +2,6 @@ package identity_test
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"os"
@@ -285,13 +284,16 @@ func TestNextCAIsServedWhileTheFileIsThere(t *testing.T) {
 }
 
 // watch has a TLS pair in files.
-func (w *world) watch(onChange func(*tls.Certificate)) *identity.Watched {
+func (w *world) watch(onChange func()) *identity.Watched {
 	w.t.Helper()
 	watched, err := identity.OpenWatched(identity.WatchedConfig{
-		Name: "listener devices", Kind: identity.KindTLS, Files: w.tlsPair(0), OnChange: onChange, Clock: w.clock.Now, Log: w.logger,
+		Name: "listener devices", Kind: identity.KindTLS, Files: w.tlsPair(0), Clock: w.clock.Now, Log: w.logger,
 	})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if onChange != nil {
+		watched.OnChange(onChange)
 	}
 	return watched
 }
@@ -309,7 +311,7 @@ func (w *world) tlsPair(key int) identity.Files {
 func TestWatchedPairIsReplacedLive(t *testing.T) {
 	w := newWorld(t)
 	told := 0
-	watched := w.watch(func(*tls.Certificate) { told++ })
+	watched := w.watch(func() { told++ })
 	first := watched.Leaf()
 	if err := watched.Look(); err != nil || told != 0 {
 		t.Fatalf("nothing changed: %v, told %d times", err, told)

@@ -6,16 +6,15 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/secret"
 )
@@ -31,9 +30,6 @@ type WatchedConfig struct {
 	Kind  Kind
 	Files Files
 
-	// OnChange is told of a new pair after it was taken into use. May be nil.
-	OnChange func(*tls.Certificate)
-
 	Keys  *keys.Keys       // nil: keys are in files
 	Clock func() time.Time // nil: time.Now
 	Log   *zap.Logger      // nil: nothing is logged
@@ -48,8 +44,9 @@ type Watched struct {
 	current atomic.Pointer[tls.Certificate]
 
 	mu       sync.Mutex // guards the rest
-	taken    [32]byte   // digest of what is in use
-	rejected [32]byte   // digest of what was found wanting last
+	changed  []func()
+	taken    [32]byte // digest of what is in use
+	rejected [32]byte // digest of what was found wanting last
 	problem  string
 }
 
@@ -81,7 +78,7 @@ func OpenWatched(cfg WatchedConfig) (*Watched, error) {
 // readPair reads and digests both files. The digest is that of what was read,
 // and not zero, when they are no pair. Of what is known already the pair is nil.
 func readPair(from *keys.Keys, f Files, known [32]byte) (*tls.Certificate, [32]byte, error) {
-	cert, err := os.ReadFile(f.Certificate)
+	cert, err := octets(f.Certificate)
 	if err != nil {
 		return nil, [32]byte{}, fmt.Errorf("reading a certificate: %w", err)
 	}
@@ -103,37 +100,44 @@ func readPair(from *keys.Keys, f Files, known [32]byte) (*tls.Certificate, [32]b
 	if digest == known {
 		return nil, digest, nil
 	}
-	signer, err := from.Load(f.Key)
-	if err != nil {
-		return nil, digest, fmt.Errorf("certificate %q and its key cannot be used: %w", f.Certificate, err)
-	}
-	pair, err := Pair(cert, signer)
-	if err != nil {
-		return nil, digest, fmt.Errorf("certificate %q and its key cannot be used: %w", f.Certificate, err)
-	}
-	return pair, digest, nil
+	pair, err := Load(from, f)
+	return pair, digest, err
 }
 
-// Pair puts a chain in PEM form, the key's certificate first, and a key
-// together, wherever the key lives.
-func Pair(chain []byte, key crypto.Signer) (*tls.Certificate, error) {
-	pair := &tls.Certificate{PrivateKey: key}
-	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			pair.Certificate = append(pair.Certificate, block.Bytes)
-		}
-	}
-	if len(pair.Certificate) == 0 {
-		return nil, errors.New("no certificate in PEM form")
-	}
-	var err error
-	if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+// Load reads a certificate, with what follows it, and its key.
+func Load(from *keys.Keys, f Files) (*tls.Certificate, error) {
+	chain, err := LoadChain(f.Certificate)
+	if err != nil {
 		return nil, err
 	}
-	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(pair.Leaf.PublicKey) {
-		return nil, errors.New("they do not belong together")
+	key, err := from.Load(f.Key)
+	if err == nil {
+		err = belong(chain[0], key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("certificate %q and its key cannot be used: %w", f.Certificate, err)
+	}
+	pair := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, c := range chain {
+		pair.Certificate = append(pair.Certificate, c.Raw)
 	}
 	return pair, nil
+}
+
+func belong(cert *x509.Certificate, key crypto.Signer) error {
+	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(cert.PublicKey) {
+		return errors.New("they do not belong together")
+	}
+	return nil
+}
+
+// LoadChain reads the certificates of a PEM file, or that of a key in Windows'
+// certificate store with those of its issuers.
+func LoadChain(ref string) ([]*x509.Certificate, error) {
+	if keys.InStore(ref) {
+		return keys.Certificate(ref)
+	}
+	return embedded.LoadChain(ref)
 }
 
 // orFiles is for those who have no devices.
@@ -169,10 +173,17 @@ func (w *Watched) Look() error {
 	w.current.Store(pair)
 	w.cfg.Log.Info("certificate replaced", zap.String("name", w.cfg.Name), zap.String("kind", string(w.cfg.Kind)),
 		zap.String("subject", pair.Leaf.Subject.String()), zap.Time("not_after", pair.Leaf.NotAfter))
-	if w.cfg.OnChange != nil {
-		w.cfg.OnChange(pair)
+	for _, tell := range w.changed {
+		tell()
 	}
 	return nil
+}
+
+// OnChange has tell called after each new pair was taken into use.
+func (w *Watched) OnChange(tell func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.changed = append(w.changed, tell)
 }
 
 // acceptable refuses what would be worse than what we have.
