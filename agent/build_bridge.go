@@ -140,6 +140,9 @@ func (a *Agent) buildCertsrv(c CA, chain []*x509.Certificate) (ca.Authority, err
 	} else if b.Basic != nil {
 		cfg.Basic = &negotiate.Basic{User: user, Password: password}
 	}
+	if cfg.Dial, err = b.Proxy.dial(); err != nil {
+		return nil, err
+	}
 	bridge, err := certsrv.New(cfg)
 	if err != nil {
 		return nil, err
@@ -166,6 +169,9 @@ func (a *Agent) buildWSTEP(c CA, chain []*x509.Certificate) (ca.Authority, error
 		return nil, err
 	} else if b.User != nil {
 		cfg.User = &wstep.User{Name: user, Password: password}
+	}
+	if cfg.Dial, err = b.Proxy.dial(); err != nil {
+		return nil, err
 	}
 	bridge, err := wstep.New(cfg)
 	if err != nil {

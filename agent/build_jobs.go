@@ -162,13 +162,17 @@ func (a *Agent) queueClient(s JobSource) (*jobqueue.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	dial, err := s.Queue.Proxy.dial()
+	if err != nil {
+		return nil, err
+	}
 	trusted, err := roots(s.Queue.CAFile)
 	if err != nil {
 		return nil, err
 	}
 	client, err := jobqueue.New(jobqueue.Config{
 		URL: s.Queue.URL, Certificate: pair.Certificate, RootCAs: trusted, UserAgent: "certconnector/" + a.options.Version,
-		Clock: a.options.Clock, Log: a.log.Named("jobs"),
+		Dial: dial, Clock: a.options.Clock, Log: a.log.Named("jobs"),
 	})
 	if err != nil {
 		return nil, err

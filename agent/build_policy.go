@@ -81,6 +81,9 @@ func (a *Agent) buildRemote(p *RemotePolicy, sealer *secret.Sealer, log *zap.Log
 		Certificate: pair.Certificate,
 		Clock:       a.options.Clock, Log: log.Named("registration_point"),
 	}
+	if cfg.Dial, err = p.Proxy.dial(); err != nil {
+		return nil, err
+	}
 	if p.CAFile != "" {
 		if cfg.RootCAs, err = roots(p.CAFile); err != nil {
 			return nil, err

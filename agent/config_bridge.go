@@ -51,6 +51,9 @@ type Certsrv struct {
 	// PEM file with the roots that the web server may chain to. Default empty:
 	// the system's.
 	CAFile string `yaml:"ca_file" path:"true"`
+	// Proxy towards the pages. Default none: that of the environment is for the
+	// cloud alone.
+	Proxy *Proxy `yaml:"proxy"`
 	// Send the life time that the profile wishes. Default false.
 	SendValidity bool `yaml:"send_validity"`
 	// Time for one request. Default 60s.
@@ -75,6 +78,9 @@ type WSTEP struct {
 	// PEM file with the roots that the services' TLS certificates may chain to.
 	// Default empty: the system's.
 	CAFile string `yaml:"ca_file" path:"true"`
+	// Proxy towards the services. Default none: that of the environment is for the
+	// cloud alone.
+	Proxy *Proxy `yaml:"proxy"`
 	// Send the life time that the profile wishes. Default false.
 	SendValidity bool `yaml:"send_validity"`
 	// Time for one request. Default 60s.

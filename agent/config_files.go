@@ -31,7 +31,6 @@ func (c *Config) CheckFiles() error {
 		if t.CAFile != "" {
 			checkRoots(t.CAFile, at+".ca_file", &m)
 		}
-		t.Proxy.check(at+".proxy", &m)
 	}
 	for i, a := range c.CAs {
 		a.check(fmt.Sprintf("cas[%d]", i), &m)
@@ -50,6 +49,7 @@ func (c *Config) CheckFiles() error {
 	for i, s := range c.Jobs.Sources {
 		s.check(fmt.Sprintf("jobs.sources[%d]", i), &m)
 	}
+	c.checkProxies(&m)
 	for i, p := range c.Principals {
 		if p.Password != nil {
 			p.Password.checkPassword(fmt.Sprintf("principals[%d].password", i), &m)

@@ -106,6 +106,9 @@ type JobQueue struct {
 	Key string `yaml:"key" path:"key"`
 	// PEM file with the only roots that the queue's certificate may chain to.
 	CAFile string `yaml:"ca_file" path:"true"`
+	// Proxy towards the queue. Default none: that of the environment is for the
+	// cloud alone.
+	Proxy *Proxy `yaml:"proxy"`
 }
 
 // JobRecipient is somebody whom keys may be sealed to.

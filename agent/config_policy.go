@@ -104,6 +104,9 @@ type RemotePolicy struct {
 	// PEM file with the roots that its certificate may chain to. Default empty:
 	// the system's.
 	CAFile string `yaml:"ca_file" path:"true"`
+	// Proxy towards it. Default none: that of the environment is for the
+	// cloud alone.
+	Proxy *Proxy `yaml:"proxy"`
 	// Time for one question, and for one notification. Default 40s.
 	Timeout time.Duration `yaml:"timeout"`
 }

@@ -60,6 +60,29 @@ func (p *Proxy) validate(at string, m *mistakes) {
 	}
 }
 
+// checkProxies reads what proxies name, wherever there is one.
+func (c *Config) checkProxies(m *mistakes) {
+	for i, t := range c.Tenants {
+		t.Proxy.check(fmt.Sprintf("tenants[%d].proxy", i), m)
+	}
+	for i, a := range c.CAs {
+		if a.Certsrv != nil {
+			a.Certsrv.Proxy.check(fmt.Sprintf("cas[%d].certsrv.proxy", i), m)
+		}
+		if a.WSTEP != nil {
+			a.WSTEP.Proxy.check(fmt.Sprintf("cas[%d].wstep.proxy", i), m)
+		}
+	}
+	for i, e := range c.Endpoints {
+		if p := e.Policy.RegistrationPoint; p != nil {
+			p.Proxy.check(fmt.Sprintf("endpoints[%d].policy.registration_point.proxy", i), m)
+		}
+	}
+	for i, s := range c.Jobs.Sources {
+		s.Queue.Proxy.check(fmt.Sprintf("jobs.sources[%d].queue.proxy", i), m)
+	}
+}
+
 // check reads what a proxy names.
 func (p *Proxy) check(at string, m *mistakes) {
 	if p == nil {

@@ -94,6 +94,7 @@ func (c *Certsrv) validate(at string, m *mistakes) {
 	c.Kerberos.validate(at+".kerberos", m)
 	c.NTLM.validate(at+".ntlm", m)
 	c.Basic.validate(at+".basic", m)
+	c.Proxy.validate(at+".proxy", m)
 	if c.ClientCertificate != nil {
 		c.ClientCertificate.validate(at+".client_certificate", m)
 	}
@@ -132,6 +133,7 @@ func (w *WSTEP) validate(at string, m *mistakes) {
 	}
 	w.Kerberos.validate(at+".kerberos", m)
 	w.User.validate(at+".user", m)
+	w.Proxy.validate(at+".proxy", m)
 	if w.ClientCertificate != nil {
 		w.ClientCertificate.validate(at+".client_certificate", m)
 	}

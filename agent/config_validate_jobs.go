@@ -69,6 +69,7 @@ func (c *Config) validateJobs(m *mistakes) {
 func (s JobSource) validate(at string, m *mistakes) {
 	httpsURL(m, at+".queue.url", s.Queue.URL)
 	(&KeyPair{Certificate: s.Queue.Certificate, Key: s.Queue.Key}).validate(at+".queue", m)
+	s.Queue.Proxy.validate(at+".queue.proxy", m)
 	if s.Queue.CAFile == "" {
 		m.Add(at+".queue.ca_file", "is missing; name the roots that the queue's certificate chains to")
 	}

@@ -85,6 +85,7 @@ func (p *RemotePolicy) validate(at string, m *mistakes) {
 	httpsURL(m, at+".url", p.URL)
 	(&KeyPair{Certificate: p.Certificate, Key: p.Key}).validate(at, m)
 	positive(m, at+".timeout", p.Timeout)
+	p.Proxy.validate(at+".proxy", m)
 }
 
 // validateNames wants patterns that can be read, and at least one for the
