@@ -90,12 +90,25 @@ func (s *Store) displayName(generation int) string {
 func (s *Store) namePrefix() string { return "certconnector " + s.id + " " }
 
 // is says that a key of the app registration is this generation's. Graph does
-// not show a thumbprint for every key, so the name counts too.
+// not show a thumbprint for every key; then the key's ID tells. Where that could
+// not be recorded the name does, with the host's in it: a copy of the folder on
+// another host counts its own generations under the same ID.
 func (s *Store) is(k Key, g *generation) bool {
-	if k.Thumbprint != "" {
+	switch {
+	case k.Thumbprint != "":
 		return strings.EqualFold(k.Thumbprint, Thumbprint(g.Certificate.Raw))
+	case g.KeyID != "":
+		return k.KeyID == g.KeyID
 	}
-	return g.KeyID != "" && k.KeyID == g.KeyID || strings.HasPrefix(k.DisplayName, s.namePrefix()+fmt.Sprintf("%04d ", g.Generation))
+	return s.named(k.DisplayName, g.Generation)
+}
+
+// named says that a key has the name that this host gives to a generation.
+// Entra ID may have shortened it, by all of the host's name at the most.
+func (s *Store) named(name string, generation int) bool {
+	least := s.namePrefix() + fmt.Sprintf("%04d", generation)
+	name = strings.TrimSpace(name)
+	return len(name) >= len(least) && strings.HasPrefix(s.displayName(generation), name)
 }
 
 // current is the newest generation that works; pending the newest that does

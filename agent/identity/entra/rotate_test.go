@@ -254,31 +254,6 @@ func TestAttemptsThatAWrongClockPutOffAreMade(t *testing.T) {
 	}
 }
 
-func TestKeyOfATwinIsLeftAlone(t *testing.T) {
-	w := newWorld(t)
-	w.created()
-	other := newWorld(t)
-	other.created()
-	w.clock = w.clock.Add(241 * day)
-	w.pass(time.Hour, time.Minute)
-	prefix := strings.TrimSuffix(w.cloud.keys[1].DisplayName, "0002 "+host)
-	w.cloud.upload(other.store.Certificates()[0].Certificate, prefix+"0007 "+host)
-	w.cloud.upload(other.store.Certificates()[0].Certificate, "of another application")
-	w.pass(10*day, time.Hour)
-	if len(w.cloud.keys) != 3 {
-		t.Fatalf("%d keys are left, want the new one and two that are not ours", len(w.cloud.keys))
-	}
-	var named int
-	for _, item := range w.store.Items() {
-		if strings.Contains(item.Problem, "does not know") {
-			named++
-		}
-	}
-	if named != 1 {
-		t.Errorf("%d keys are named as unknown, want the one with this folder's name", named)
-	}
-}
-
 func TestRotateWaitsForTheReplicas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(c *entra.Config) { c.Clock = time.Now })

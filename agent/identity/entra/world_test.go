@@ -37,6 +37,7 @@ type cloud struct {
 	loseAdd   int // so many answers to AddKey are lost though it was done
 	loseDel   int
 	down      bool
+	mute      bool // no thumbprints are shown
 
 	added, removed int
 	proofs         int
@@ -93,6 +94,9 @@ func (c *cloud) Application(context.Context) (entra.Application, error) {
 	}
 	app := entra.Application{ObjectID: "object", DisplayName: "connector"}
 	for _, k := range c.keys {
+		if c.mute {
+			k.Thumbprint = ""
+		}
 		app.Keys = append(app.Keys, k.Key)
 	}
 	return app, nil
