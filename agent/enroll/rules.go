@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/internal/pkcs10"
 	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/scep"
@@ -70,12 +71,12 @@ const (
 	RuleNoRequest     policymodule.Reason = "no_such_request"
 
 	// What stands in the place of a rule when a request ended later.
-	RuleCADenied       policymodule.Reason = "ca_denied"
-	RuleCAUnavailable  policymodule.Reason = "ca_unavailable"
-	RuleOutcomeUnknown policymodule.Reason = "outcome_unknown"
-	RuleParked         policymodule.Reason = "parked"
-	RuleIssued         policymodule.Reason = "issued_certificate"
-	RuleWithheld       policymodule.Reason = "withheld_too_long"
+	RuleCADenied       policymodule.Reason = journal.RuleCADenied
+	RuleCAUnavailable  policymodule.Reason = journal.RuleCAUnavailable
+	RuleOutcomeUnknown policymodule.Reason = journal.RuleOutcomeUnknown
+	RuleParked         policymodule.Reason = journal.RuleParked
+	RuleIssued         policymodule.Reason = journal.RuleIssued
+	RuleWithheld       policymodule.Reason = journal.RuleWithheld
 
 	// Rules that modules apply as well.
 	RuleExtKeyUsage = policymodule.RuleExtKeyUsage

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/agent/jobs/jobqueue"
+	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/internal/pkcs10"
 	"github.com/certconnector/certconnector/policymodule"
 )
@@ -204,9 +205,9 @@ func parseEKUs(names []string) ([]asn1.ObjectIdentifier, error) {
 // our rules, this module's or the registration authority's.
 func resultCode(rule string) jobqueue.Code {
 	switch rule {
-	case "ca_unavailable":
+	case journal.RuleCAUnavailable:
 		return jobqueue.ServiceUnavailableException
-	case "ca_denied", "outcome_unknown", "parked", "issued_certificate", "withheld_too_long", "refused":
+	case journal.RuleCADenied, journal.RuleOutcomeUnknown, journal.RuleParked, journal.RuleIssued, journal.RuleWithheld, "refused":
 		return jobqueue.NonRetryableServiceError
 	}
 	return jobqueue.ParameterDataInvalidError

@@ -228,11 +228,23 @@ type Entry struct {
 
 // Failure is why an entry ended without a certificate for the device.
 type Failure struct {
-	Rule     string // name of the rule or "ca_denied", "notify_refused", …
+	Rule     string // name of the rule, or what stands in its place
 	FailInfo int    // RFC 8894, section 3.2.1.4
 	HResult  int32  // for the failure notification
 	Text     string // for people, without secrets
 }
+
+// What stands in the place of a rule in a Failure when no rule refused: the
+// request ended later.
+const (
+	RuleCADenied       = "ca_denied"
+	RuleCAUnavailable  = "ca_unavailable"
+	RuleOutcomeUnknown = "outcome_unknown"
+	RuleParked         = "parked"
+	RuleIssued         = "issued_certificate" // it was not what was asked for
+	RuleNotifyRefused  = "notify_refused"
+	RuleWithheld       = "withheld_too_long"
+)
 
 // Owned is the right to change an entry, until its lease ends.
 type Owned struct {

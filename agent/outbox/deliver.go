@@ -37,7 +37,7 @@ func tryLater(err error) ending {
 
 // withheldTooLong is why certificates are abandoned.
 var withheldTooLong = journal.Failure{
-	Rule: "withheld_too_long", FailInfo: int(policymodule.BadRequest), HResult: ca.HResultFail,
+	Rule: journal.RuleWithheld, FailInfo: int(policymodule.BadRequest), HResult: ca.HResultFail,
 	Text: "the notification was not accepted within withhold_for",
 }
 
@@ -65,7 +65,7 @@ func (o *Outbox) tellSuccess(ctx context.Context, d journal.Debt) ending {
 		o.Log.Error("the cloud refused a success notification for good; the certificate is revoked",
 			zap.Int64("entry", e.ID), zap.String("endpoint", e.Endpoint), zap.String("serial", e.Serial), zap.Error(err))
 		return ending{asked: true, outcome: journal.RefusedForGood, failure: &journal.Failure{
-			Rule: "notify_refused", FailInfo: int(policymodule.BadRequest), HResult: ca.HResultFail,
+			Rule: journal.RuleNotifyRefused, FailInfo: int(policymodule.BadRequest), HResult: ca.HResultFail,
 			Text: "the success notification was refused",
 		}}
 	}
