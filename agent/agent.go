@@ -23,6 +23,7 @@ import (
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/crp"
 	"github.com/certconnector/certconnector/crp/crphttp"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/retry"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/internal/webauth"
@@ -66,6 +67,7 @@ type Agent struct {
 	chains       map[string]*identity.Chain
 	keeper       *identity.Keeper // of our own certificates
 	sealer       *secret.Sealer
+	keys         *keys.Keys
 	tenants      map[string]*intune.Client
 	principals   map[string]policymodule.Principal
 	challengers  map[string]policymodule.Challenger // by endpoint
@@ -137,6 +139,7 @@ func (a *Agent) build(ctx context.Context) error {
 		return err
 	}
 	sealer := a.sealer
+	a.openKeys()
 	a.keeper = identity.NewKeeper(identity.Config{Clock: a.options.Clock, Wait: a.options.Wait, Log: a.log.Named("identity")})
 
 	if at := a.journal.RestoredAt(); !at.IsZero() && a.options.from == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,12 +12,14 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/adcs"
 	"github.com/certconnector/certconnector/ca/certsrv"
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/ca/route"
 	"github.com/certconnector/certconnector/ca/wstep"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/negotiate"
 	"github.com/certconnector/certconnector/internal/secret"
 )
@@ -48,7 +51,7 @@ func (a *Agent) buildBridge(c CA) (authority, error) {
 // roads that lead there, and nothing else: a command may use it beside the
 // service. Close it after use. An embedded CA is the service's alone.
 func OpenBridge(cfg Config, name string, log *zap.Logger) (bridge ca.Authority, close func() error, err error) {
-	a := &Agent{cfg: cfg, options: Options{Logger: log, Clock: time.Now, Version: "unknown"}, log: log, cas: make(map[string]authority), down: teardown{log: log}}
+	a := &Agent{cfg: cfg, options: Options{Logger: log, Clock: time.Now, Version: "unknown"}, log: log, cas: make(map[string]authority), down: teardown{log: log}, keys: cfg.Keys.Open(log)}
 	close = func() error { return a.down.run(cfg.ShutdownGrace) }
 	for _, c := range inOrder(cfg.CAs) {
 		if c.Embedded != nil {
@@ -123,7 +126,7 @@ func (a *Agent) buildCertsrv(c CA, chain []*x509.Certificate) (ca.Authority, err
 	b := c.Certsrv
 	cfg := certsrv.Config{
 		Name: c.Name, URL: b.URL, Issuer: chain[0], SendValidity: b.SendValidity, SubmitTimeout: b.SubmitWithin, Connections: c.Concurrent,
-		Certificate: b.ClientCertificate.negotiate(), Now: a.options.Clock, Log: a.log.Named("certsrv").With(zap.String("ca", c.Name)),
+		Certificate: b.ClientCertificate.negotiate(a.keys), Now: a.options.Clock, Log: a.log.Named("certsrv").With(zap.String("ca", c.Name)),
 	}
 	var err error
 	if cfg.Roots, err = rootsIfSet(b.CAFile); err != nil {
@@ -156,7 +159,7 @@ func (a *Agent) buildWSTEP(c CA, chain []*x509.Certificate) (ca.Authority, error
 	cfg := wstep.Config{
 		Policy: b.Policy, Enrollment: b.Enrollment, CA: cmp.Or(b.CAName, chain[0].Subject.CommonName), Issuers: upToRoot(chain),
 		SendValidity: b.SendValidity, SubmitWithin: b.SubmitWithin, Connections: c.Concurrent,
-		Certificate: b.ClientCertificate.negotiate(), Clock: a.options.Clock, Log: a.log.Named("wstep").With(zap.String("ca", c.Name)),
+		Certificate: b.ClientCertificate.negotiate(a.keys), Clock: a.options.Clock, Log: a.log.Named("wstep").With(zap.String("ca", c.Name)),
 	}
 	var err error
 	if cfg.Roots, err = rootsIfSet(b.CAFile); err != nil {
@@ -229,9 +232,11 @@ func (p *Password) load() (user string, password secret.Text, err error) {
 	return p.User, password, err
 }
 
-func (p *KeyPair) negotiate() *negotiate.Certificate {
+func (p *KeyPair) negotiate(from *keys.Keys) *negotiate.Certificate {
 	if p.empty() {
 		return nil
 	}
-	return &negotiate.Certificate{File: p.Certificate, Key: p.Key}
+	return &negotiate.Certificate{File: p.Certificate, Key: p.Key, Load: func() (*tls.Certificate, error) {
+		return identity.Load(from, identity.Files(*p))
+	}}
 }

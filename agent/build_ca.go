@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -25,7 +27,7 @@ type authority struct {
 func (a *Agent) buildCA(c CA, sealer *secret.Sealer) (authority, error) {
 	switch {
 	case c.Embedded != nil:
-		issuer, err := buildEmbedded(c, a.journal, sealer, a.options.Clock)
+		issuer, err := buildEmbedded(c, a.journal, a.keys, sealer, a.options.Clock)
 		return authority{Authority: issuer, sameStore: true}, err
 	case len(c.Roads) > 0:
 		return a.buildRoads(c)
@@ -40,8 +42,8 @@ func inOrder(cas []CA) []CA {
 	return ordered
 }
 
-func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func() time.Time) (*embedded.CA, error) {
-	cfg, err := embeddedConfig(c, clock)
+func buildEmbedded(c CA, register ca.Register, from *keys.Keys, sealer *secret.Sealer, clock func() time.Time) (*embedded.CA, error) {
+	cfg, err := embeddedConfig(c, from, clock)
 	if err != nil {
 		return nil, err
 	}
@@ -51,12 +53,12 @@ func buildEmbedded(c CA, register ca.Register, sealer *secret.Sealer, clock func
 
 // embeddedConfig reads what the configuration names of an embedded CA. The
 // register and the sealer are still to come.
-func embeddedConfig(c CA, clock func() time.Time) (embedded.Config, error) {
-	key, err := embedded.LoadKey(c.Embedded.Key)
+func embeddedConfig(c CA, from *keys.Keys, clock func() time.Time) (embedded.Config, error) {
+	key, err := from.Load(c.Embedded.Key)
 	if err != nil {
 		return embedded.Config{}, fmt.Errorf("CA %q: %w", c.Name, err)
 	}
-	chain, err := embedded.LoadChain(c.Embedded.Certificate)
+	chain, err := identity.LoadChain(c.Embedded.Certificate)
 	if err != nil {
 		return embedded.Config{}, fmt.Errorf("CA %q: %w", c.Name, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/agent/identity/entra"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/intune"
 )
 
@@ -37,14 +38,14 @@ func OpenEntra(cfg Config, tenant string, log *zap.Logger) (*entra.Store, error)
 		if t.Credential.Managed == nil {
 			return nil, fmt.Errorf("tenant %q signs in with something else; its credential is not managed", tenant)
 		}
-		store, err := t.Credential.Managed.open(t.Name, Options{Clock: time.Now}, log, log)
+		store, err := t.Credential.Managed.open(t.Name, cfg.Keys.Open(log), keys.Place(cfg.Keys.New), Options{Clock: time.Now}, log, log)
 		if err != nil {
 			return nil, err
 		}
 		if len(store.Certificates()) == 0 {
 			return store, nil // nothing to sign in with
 		}
-		a := &Agent{cfg: cfg, options: Options{Version: "command", Clock: time.Now}, log: log}
+		a := &Agent{cfg: cfg, options: Options{Version: "command", Clock: time.Now}, log: log, keys: cfg.Keys.Open(log)}
 		ic, err := a.intuneConfig(t, store)
 		if err != nil {
 			return nil, err
@@ -59,13 +60,13 @@ func OpenEntra(cfg Config, tenant string, log *zap.Logger) (*entra.Store, error)
 	return nil, fmt.Errorf("no tenant is called %q", tenant)
 }
 
-// LoadEntraCredential reads a certificate and its key from PEM files.
-func LoadEntraCredential(certificate, key string) (entra.Credential, error) {
-	pair, err := loadPair(KeyPair{Certificate: certificate, Key: key})
+// LoadEntraCredential reads a certificate and its key.
+func LoadEntraCredential(cfg Config, certificate, key string) (entra.Credential, error) {
+	pair, err := loadPair(cfg.Keys.Open(zap.NewNop()), KeyPair{Certificate: certificate, Key: key})
 	return entra.Credential{Certificate: pair.Certificate, Signer: pair.Key}, err
 }
 
-func (m *ManagedCredential) open(tenant string, o Options, log, audit *zap.Logger) (*entra.Store, error) {
+func (m *ManagedCredential) open(tenant string, from *keys.Keys, where keys.Place, o Options, log, audit *zap.Logger) (*entra.Store, error) {
 	host := m.Host
 	if host == "" {
 		var err error
@@ -75,7 +76,7 @@ func (m *ManagedCredential) open(tenant string, o Options, log, audit *zap.Logge
 	}
 	store, err := entra.Open(entra.Config{
 		Dir: filepath.Clean(m.Folder), Tenant: tenant, Host: host, Lifetime: m.Lifetime, Overlap: m.Overlap, ByHand: !m.Rotate,
-		Clock: o.Clock, Wait: o.Wait, Log: log, Audit: audit,
+		Clock: o.Clock, Wait: o.Wait, Log: log, Audit: audit, Keys: from, Where: where,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tenant %q: %w", tenant, err)
@@ -168,7 +169,7 @@ func (e entraItems) Items() []identity.Item {
 	for _, i := range e.store.Items() {
 		items = append(items, identity.Item{
 			Name: "tenant " + e.tenant, Kind: identity.KindEntraClient, Subject: i.Subject, Issuer: i.Subject, SHA256: i.SHA256,
-			Source: i.Path, NotBefore: i.NotBefore, NotAfter: i.NotAfter, RenewAt: i.NextAt, Next: i.Next, Problem: i.Problem, Managed: !i.ByHand,
+			Source: i.Path, Key: keys.PlaceOfFile(i.Path), NotBefore: i.NotBefore, NotAfter: i.NotAfter, RenewAt: i.NextAt, Next: i.Next, Problem: i.Problem, Managed: !i.ByHand,
 		})
 	}
 	if len(items) == 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/scep"
 )
 
@@ -35,7 +36,7 @@ func (a *Agent) buildRA(ctx context.Context, e Endpoint) (*identity.RA, error) {
 		},
 		Signing: identity.Files(e.RA.Signing), Encryption: identity.Files(e.RA.Encryption),
 		Folder: filepath.Join(a.cfg.StateDir, "identity", "ra-"+e.Name), NextCA: e.GetCACert.Next, Chain: a.chain(e.CA),
-		Clock: a.options.Clock, Log: a.log.Named("identity").With(zap.String("endpoint", e.Name)),
+		Keys: a.keys, Clock: a.options.Clock, Log: a.log.Named("identity").With(zap.String("endpoint", e.Name)),
 	}
 	if e.RA.Shape == ShapeCombined {
 		cfg.Material.Shape, cfg.Encryption = scep.CombinedRA, identity.Files{}
@@ -72,11 +73,8 @@ func (a *Agent) renewal(caName string) *identity.Renewal {
 
 // watch reads a pair of files that is looked at for changes from now on.
 func (a *Agent) watch(name string, kind identity.Kind, p KeyPair) (*identity.Watched, error) {
-	if err := p.private(); err != nil {
-		return nil, err
-	}
 	w, err := identity.OpenWatched(identity.WatchedConfig{
-		Name: name, Kind: kind, Files: identity.Files(p), Clock: a.options.Clock, Log: a.log.Named("identity"),
+		Name: name, Kind: kind, Files: identity.Files(p), Keys: a.keys, Clock: a.options.Clock, Log: a.log.Named("identity"),
 	})
 	if err != nil {
 		return nil, err
@@ -88,11 +86,12 @@ func (a *Agent) watch(name string, kind identity.Kind, p KeyPair) (*identity.Wat
 // note puts a row into the inventory for a certificate that is read once and
 // that a person renews.
 func (a *Agent) note(name string, kind identity.Kind, p KeyPair) error {
-	certs, err := embedded.LoadChain(p.Certificate)
+	certs, err := identity.LoadChain(p.Certificate)
 	if err != nil {
 		return err
 	}
 	row := identity.Describe(name, kind, certs[0], p.Certificate)
+	row.Key = keys.PlaceOfRef(p.Key)
 	row.Next = "replace the files by " + row.RenewAt.UTC().Format("2006-01-02") + " and reload the service"
 	a.keeper.Add(identity.Note(func(time.Time) []identity.Item { return []identity.Item{row} }, a.options.Clock))
 	return nil
@@ -114,7 +113,7 @@ func (a *Agent) certificate(l Listener) (func(*tls.ClientHelloInfo) (*tls.Certif
 	}
 	own, err := identity.OpenTLS(context.Background(), identity.TLSConfig{
 		Name: name, Kind: kind, Hosts: l.TLS.Names, Folder: filepath.Join(a.cfg.StateDir, "identity", "tls-"+l.Name),
-		Chain: a.chain(l.TLS.IssuedBy), Renew: *a.renewal(l.TLS.IssuedBy), Clock: a.options.Clock, Log: a.log.Named("identity"),
+		Chain: a.chain(l.TLS.IssuedBy), Renew: *a.renewal(l.TLS.IssuedBy), Keys: a.keys, Where: keys.Place(a.cfg.Keys.New), Clock: a.options.Clock, Log: a.log.Named("identity"),
 	})
 	if err != nil {
 		return nil, err

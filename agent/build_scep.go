@@ -7,7 +7,8 @@ import (
 	"strings"
 
 	"github.com/certconnector/certconnector/agent/enroll"
-	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/agent/identity"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/policymodule"
 	"github.com/certconnector/certconnector/scep"
 	"github.com/certconnector/certconnector/scep/scephttp"
@@ -89,12 +90,12 @@ func (e Endpoint) rules() (enroll.Rules, error) {
 	}, err
 }
 
-func loadPair(p KeyPair) (scep.KeyPair, error) {
-	certs, err := embedded.LoadChain(p.Certificate)
+func loadPair(from *keys.Keys, p KeyPair) (scep.KeyPair, error) {
+	certs, err := identity.LoadChain(p.Certificate)
 	if err != nil {
 		return scep.KeyPair{}, err
 	}
-	key, err := embedded.LoadKey(p.Key)
+	key, err := from.Load(p.Key)
 	if err != nil {
 		return scep.KeyPair{}, err
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // Config is everything an operator can choose, as the configuration file says
@@ -36,6 +38,8 @@ type Config struct {
 	Journal Journal `yaml:"journal"`
 	// How secrets are kept at rest.
 	Secrets Secrets `yaml:"secrets"`
+	// Private keys in devices, and where new ones are made.
+	Keys Keys `yaml:"keys"`
 	// The local control socket behind the commands.
 	Control Control `yaml:"control"`
 	// What a stranger may cost us.
@@ -150,6 +154,7 @@ func (c *Config) SetDefaults() {
 	*c = Config{
 		StateDir:      DefaultStateDir(),
 		Journal:       Journal{SQLite: &SQLite{}, RestoreQuarantine: time.Hour},
+		Keys:          Keys{New: string(keys.File), TPM: KeysTPM{Device: keys.DefaultTPM}},
 		Limits:        defaultLimits(),
 		Log:           Log{Level: "info", Format: "json"},
 		ShutdownGrace: 15 * time.Second,

@@ -37,7 +37,7 @@ type EmbeddedCA struct {
 	// PEM file with the CA certificate, and after it its issuers where it is
 	// not a root.
 	Certificate string `yaml:"certificate" path:"true"`
-	// PEM file with the CA's private key.
+	// PEM file with the CA's private key, or a key in a device.
 	Key string `yaml:"key" path:"key"`
 	// What it issues. Default: one profile "device" with clientAuth and a year.
 	Profiles []Profile `yaml:"profiles"`

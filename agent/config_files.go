@@ -1,13 +1,15 @@
 package agent
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
+	"github.com/certconnector/certconnector/agent/identity"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/internal/webauth"
 	"github.com/certconnector/certconnector/policymodule/static"
@@ -19,35 +21,39 @@ import (
 // journal, so that it may run beside the service.
 func (c *Config) CheckFiles() error {
 	var m mistakes
+	from := c.Keys.Open(nil)
+	defer from.Close() //nolint:errcheck // nothing hangs on it
+	c.Keys.check(&m)
 	for i, l := range c.Listeners {
-		l.TLS.files().checkIfSet(fmt.Sprintf("listeners[%d].tls", i), &m)
+		l.TLS.files().checkIfSet(from, fmt.Sprintf("listeners[%d].tls", i), &m)
 		if l.ClientCA != "" {
 			checkRoots(l.ClientCA, fmt.Sprintf("listeners[%d].client_ca", i), &m)
 		}
 	}
 	for i, t := range c.Tenants {
 		at := fmt.Sprintf("tenants[%d]", i)
-		t.Credential.check(at+".credential", &m)
+		t.Credential.check(from, at+".credential", &m)
 		if t.CAFile != "" {
 			checkRoots(t.CAFile, at+".ca_file", &m)
 		}
 	}
 	for i, a := range c.CAs {
-		a.check(fmt.Sprintf("cas[%d]", i), &m)
+		a.check(from, fmt.Sprintf("cas[%d]", i), &m)
 	}
 	for i, e := range c.Endpoints {
 		at := fmt.Sprintf("endpoints[%d]", i)
-		e.RA.Signing.check(at+".ra.signing", &m)
+		e.RA.Signing.check(from, at+".ra.signing", &m)
 		if e.RA.Shape == ShapeSplit {
-			e.RA.Encryption.check(at+".ra.encryption", &m)
+			e.RA.Encryption.check(from, at+".ra.encryption", &m)
 		}
-		e.Policy.check(at+".policy", &m)
+		e.RA.checkDecrypts(from, at+".ra", &m)
+		e.Policy.check(from, at+".policy", &m)
 		if e.GetCACert.Next != "" {
 			checkRoots(e.GetCACert.Next, at+".get_ca_cert.next", &m)
 		}
 	}
 	for i, s := range c.Jobs.Sources {
-		s.check(fmt.Sprintf("jobs.sources[%d]", i), &m)
+		s.check(from, fmt.Sprintf("jobs.sources[%d]", i), &m)
 	}
 	c.checkProxies(&m)
 	for i, p := range c.Principals {
@@ -76,24 +82,35 @@ func withInit(err error) error {
 
 // check reads a pair as the service does: other accounts must not be able to
 // read the key.
-func (p *KeyPair) check(at string, m *mistakes) {
-	if _, err := embedded.LoadKey(p.Key); err != nil {
+func (p *KeyPair) check(from *keys.Keys, at string, m *mistakes) {
+	if _, err := from.Load(p.Key); err != nil {
 		m.Add(at+".key", "%v", err)
 		return
 	}
-	p.match(at, m)
+	if _, err := identity.Load(from, identity.Files(*p)); err != nil {
+		m.Add(at, "%v", err)
+	}
 }
 
-// match finds a key that is not the certificate's.
-func (p *KeyPair) match(at string, m *mistakes) {
-	if _, err := tls.LoadX509KeyPair(p.Certificate, p.Key); err != nil {
-		m.Add(at, "certificate and key cannot be used: %v", err)
+// checkDecrypts has the key that opens messages do so, if it is in a device:
+// not every device may.
+func (r RA) checkDecrypts(from *keys.Keys, at string, m *mistakes) {
+	pair, at := r.Encryption, at+".encryption"
+	if r.Shape == ShapeCombined {
+		pair, at = r.Signing, strings.TrimSuffix(at, "encryption")+"signing"
+	}
+	key, err := from.Load(pair.Key)
+	if err != nil || keys.PlaceOf(key) == keys.File {
+		return // check says so
+	}
+	if err := keys.CheckDecrypts(key); err != nil {
+		m.Add(at+".key", "%v", err)
 	}
 }
 
 // check reads what the service would sign in with. A managed certificate need
 // not exist yet.
-func (c Credential) check(at string, m *mistakes) {
+func (c Credential) check(from *keys.Keys, at string, m *mistakes) {
 	switch {
 	case c.Secret != nil:
 		c.Secret.check(at+".secret", m)
@@ -102,13 +119,13 @@ func (c Credential) check(at string, m *mistakes) {
 			m.Add(at+".token_file", "%v", err)
 		}
 	case c.Managed == nil:
-		(&KeyPair{Certificate: c.Certificate, Key: c.Key}).check(at, m)
+		(&KeyPair{Certificate: c.Certificate, Key: c.Key}).check(from, at, m)
 	}
 }
 
 // check reads what a source of jobs names.
-func (s JobSource) check(at string, m *mistakes) {
-	(&KeyPair{Certificate: s.Queue.Certificate, Key: s.Queue.Key}).check(at+".queue", m)
+func (s JobSource) check(from *keys.Keys, at string, m *mistakes) {
+	(&KeyPair{Certificate: s.Queue.Certificate, Key: s.Queue.Key}).check(from, at+".queue", m)
 	checkRoots(s.Queue.CAFile, at+".queue.ca_file", m)
 	for i, r := range s.Recipients {
 		checkRoots(r.Certificate, fmt.Sprintf("%s.recipients[%d].certificate", at, i), m)
@@ -137,9 +154,9 @@ func checkRoots(path, at string, m *mistakes) {
 }
 
 // check reads what a CA names.
-func (a CA) check(at string, m *mistakes) {
+func (a CA) check(from *keys.Keys, at string, m *mistakes) {
 	if e := a.Embedded; e != nil {
-		(&KeyPair{Certificate: e.Certificate, Key: e.Key}).check(at+".embedded", m)
+		(&KeyPair{Certificate: e.Certificate, Key: e.Key}).check(from, at+".embedded", m)
 	}
 	if a.Chain != "" {
 		if _, err := embedded.LoadChain(a.Chain); err != nil {
@@ -154,12 +171,12 @@ func (a CA) check(at string, m *mistakes) {
 		a.Certsrv.Kerberos.check(at+".certsrv.kerberos", m)
 		a.Certsrv.NTLM.check(at+".certsrv.ntlm", m)
 		a.Certsrv.Basic.check(at+".certsrv.basic", m)
-		a.Certsrv.ClientCertificate.checkIfSet(at+".certsrv.client_certificate", m)
+		a.Certsrv.ClientCertificate.checkIfSet(from, at+".certsrv.client_certificate", m)
 		checkRootsIfSet(a.Certsrv.CAFile, at+".certsrv.ca_file", m)
 	case a.WSTEP != nil:
 		a.WSTEP.Kerberos.check(at+".wstep.kerberos", m)
 		a.WSTEP.User.check(at+".wstep.user", m)
-		a.WSTEP.ClientCertificate.checkIfSet(at+".wstep.client_certificate", m)
+		a.WSTEP.ClientCertificate.checkIfSet(from, at+".wstep.client_certificate", m)
 		checkRootsIfSet(a.WSTEP.CAFile, at+".wstep.ca_file", m)
 	}
 }
@@ -186,9 +203,9 @@ func (p *Password) check(at string, m *mistakes) {
 	}
 }
 
-func (p *KeyPair) checkIfSet(at string, m *mistakes) {
+func (p *KeyPair) checkIfSet(from *keys.Keys, at string, m *mistakes) {
 	if p != nil {
-		p.check(at, m)
+		p.check(from, at, m)
 	}
 }
 
@@ -199,7 +216,7 @@ func checkRootsIfSet(path, at string, m *mistakes) {
 }
 
 // check reads what a policy names.
-func (p Policy) check(at string, m *mistakes) {
+func (p Policy) check(from *keys.Keys, at string, m *mistakes) {
 	switch {
 	case p.Static != nil:
 		challenge, err := p.Static.Challenge.Read()
@@ -211,17 +228,17 @@ func (p Policy) check(at string, m *mistakes) {
 		}
 	case p.Token != nil:
 		if p.Token.Signing != nil {
-			p.Token.Signing.check(at+".token.signing", m)
+			p.Token.Signing.check(from, at+".token.signing", m)
 		}
 		for i := range p.Token.Recipients {
-			p.Token.Recipients[i].check(fmt.Sprintf("%s.token.recipients[%d]", at, i), m)
+			p.Token.Recipients[i].check(from, fmt.Sprintf("%s.token.recipients[%d]", at, i), m)
 		}
 		for i, s := range p.Token.Trusted {
 			checkRoots(s.Certificate, fmt.Sprintf("%s.token.trusted[%d].certificate", at, i), m)
 		}
 	case p.RegistrationPoint != nil:
 		r := p.RegistrationPoint
-		(&KeyPair{Certificate: r.Certificate, Key: r.Key}).check(at+".registration_point", m)
+		(&KeyPair{Certificate: r.Certificate, Key: r.Key}).check(from, at+".registration_point", m)
 		if r.CAFile != "" {
 			checkRoots(r.CAFile, at+".registration_point.ca_file", m)
 		}

@@ -102,7 +102,7 @@ type JobQueue struct {
 	URL string `yaml:"url"`
 	// Our client certificate (extended key usage clientAuth) and its key.
 	Certificate string `yaml:"certificate" path:"true"`
-	// PEM file with its private key.
+	// PEM file with its private key, or a key in a device.
 	Key string `yaml:"key" path:"key"`
 	// PEM file with the only roots that the queue's certificate may chain to.
 	CAFile string `yaml:"ca_file" path:"true"`

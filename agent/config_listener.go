@@ -66,8 +66,9 @@ type KeyPair struct {
 	// PEM file with the certificate, and after it the rest of its chain where
 	// there is one.
 	Certificate string `yaml:"certificate" path:"true"`
-	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Only the
-	// service's account should be able to read it.
+	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1; TSS2 for one in a
+	// TPM), which only the service's account should be able to read; or a key in
+	// a device, as pkcs11:token=ra;object=signing.
 	Key string `yaml:"key" path:"key"`
 }
 
@@ -77,8 +78,9 @@ type KeyPair struct {
 type ListenerTLS struct {
 	// PEM file with the certificate, and after it the rest of its chain.
 	Certificate string `yaml:"certificate" path:"true"`
-	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Only the
-	// service's account should be able to read it.
+	// PEM file with the private key (PKCS #8, PKCS #1 or SEC 1; TSS2 for one in a
+	// TPM), which only the service's account should be able to read; or a key in
+	// a device, as pkcs11:token=ra;object=signing.
 	Key string `yaml:"key" path:"key"`
 	// Name of an embedded CA that issues the certificate, instead of files.
 	// Devices must trust that CA for servers, which most do not by default.

@@ -99,7 +99,7 @@ type RemotePolicy struct {
 	// PEM file with our client certificate: extended key usage Client
 	// Authentication, and the DNS name under which we are known there.
 	Certificate string `yaml:"certificate" path:"true"`
-	// PEM file with its private key.
+	// PEM file with its private key, or a key in a device.
 	Key string `yaml:"key" path:"key"`
 	// PEM file with the roots that its certificate may chain to. Default empty:
 	// the system's.

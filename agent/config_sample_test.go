@@ -25,6 +25,7 @@ func fullSample() Config {
 	issued := ListenerTLS{IssuedBy: "embedded", Names: []string{"admin.corp.example", "127.0.0.1"}}
 	c := Defaults()
 	c.StateDir = "/var/lib/certconnector"
+	c.Keys.PKCS11 = &KeysPKCS11{Module: "/usr/lib/softhsm/libsofthsm2.so", PIN: &SecretRef{File: "secrets/pin"}}
 	c.Listeners = []Listener{
 		{Name: "devices", Address: ":443", Faces: []string{FaceSCEP}, TLS: &tls},
 		{Name: "relying-parties", Address: ":80", Faces: []string{FaceCRL, FaceOCSP}, PlainHTTP: true},

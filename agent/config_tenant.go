@@ -39,7 +39,7 @@ type Tenant struct {
 type Credential struct {
 	// PEM file with the certificate that was uploaded to the app registration.
 	Certificate string `yaml:"certificate" path:"true"`
-	// PEM file with its private key (RSA).
+	// PEM file with its private key (RSA), or a key in a device.
 	Key string `yaml:"key" path:"key"`
 	// The client secret, instead of certificate and key. It expires, and whoever
 	// reads it can vouch for requests: a certificate is the better choice.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/internal/configfile"
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // mistakes collects what is wrong, with key paths.
@@ -37,6 +38,7 @@ func (c *Config) Validate() error {
 	if c.Journal.RestoreQuarantine <= 0 {
 		m.Add("journal.restore_quarantine", "must be longer than 0s")
 	}
+	c.Keys.validate(&m)
 	c.Limits.validate(&m)
 	c.Log.validate(&m)
 	return m.Err()
@@ -101,6 +103,10 @@ func (p *KeyPair) validate(at string, m *mistakes) {
 	}
 	if p == nil || p.Key == "" {
 		m.Add(at+".key", "is missing; name a PEM file")
+		return
+	}
+	if err := keys.CheckRef(p.Key); err != nil {
+		m.Add(at+".key", "%v", err)
 	}
 }
 

@@ -82,14 +82,14 @@ func (cfg Config) checkCA(ctx context.Context, c CA, log *zap.Logger) []ca.Findi
 	const correct = "correct the CA in the configuration, or the file that it names"
 	want := ca.Wanted{Templates: cfg.wantedTemplates(c.Name)}
 	if c.Embedded != nil {
-		config, err := embeddedConfig(c, nil)
+		config, err := embeddedConfig(c, cfg.Keys.Open(log), nil)
 		if err != nil {
 			return []ca.Finding{ca.Failure.Is(ca.CheckConfig, correct, "%v", err)}
 		}
 		return config.Diagnose(ctx, want)
 	}
 	// An agent without journal, listeners and policy: just what bridges need.
-	a := &Agent{cfg: cfg, options: Options{Clock: time.Now}, log: log, audit: log, down: teardown{log: log}}
+	a := &Agent{cfg: cfg, options: Options{Clock: time.Now}, log: log, audit: log, down: teardown{log: log}, keys: cfg.Keys.Open(log)}
 	defer a.down.run(ca.ProbeTimeout) //nolint:errcheck // it is in the log, and nothing hangs on it
 	built, err := a.buildBridge(c)
 	if err == nil {

@@ -120,7 +120,7 @@ func (l lineage) pair(role string, f Files) (scep.KeyPair, error) {
 }
 
 func loadPair(from *keys.Keys, f Files) (scep.KeyPair, error) {
-	certs, err := embedded.LoadChain(f.Certificate)
+	certs, err := LoadChain(f.Certificate)
 	if err != nil {
 		return scep.KeyPair{}, err
 	}

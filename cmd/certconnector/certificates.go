@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -70,7 +71,7 @@ func (p *program) certificates(ctx context.Context) error {
 }
 
 func (p *program) certificateTable(list []identity.Item) error {
-	rows := [][]string{{"OF", "KIND", "SUBJECT", "ENDS", "DAYS", "NEXT"}}
+	rows := [][]string{{"OF", "KIND", "SUBJECT", "KEY", "ENDS", "DAYS", "NEXT"}}
 	for _, i := range list {
 		ends, days := "-", "-"
 		if !i.NotAfter.IsZero() {
@@ -80,7 +81,7 @@ func (p *program) certificateTable(list []identity.Item) error {
 		if i.Problem != "" {
 			next = fmt.Sprintf("PROBLEM: %s; %s", i.Problem, i.Next)
 		}
-		rows = append(rows, []string{show(i.Name), show(string(i.Kind)), show(i.Subject), ends, days, show(next)})
+		rows = append(rows, []string{show(i.Name), show(string(i.Kind)), show(i.Subject), show(cmp.Or(string(i.Key), "-")), ends, days, show(next)})
 	}
 	return p.table(rows)
 }

@@ -139,7 +139,11 @@ func (p *program) entraAdopt(ctx context.Context, tenant, certificate, key strin
 	if err != nil {
 		return err
 	}
-	made, err := agent.LoadEntraCredential(certificate, key)
+	cfg, err := agent.LoadConfig(p.config)
+	if err != nil {
+		return err
+	}
+	made, err := agent.LoadEntraCredential(cfg, certificate, key)
 	if err != nil {
 		return err
 	}

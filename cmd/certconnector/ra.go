@@ -95,7 +95,9 @@ func (p *program) raEnroll(ctx context.Context, f raFlags) (err error) {
 	if f.organization != "" {
 		subject.Organization = []string{f.organization}
 	}
-	result, err := ownenroll.Run(ctx, ownenroll.Config{CA: bridge, Chain: chain, Subject: subject, Roles: roles(e, f), KeyBits: f.keyBits})
+	devices := cfg.Keys.Open(zap.NewNop())
+	defer func() { err = errors.Join(err, devices.Close()) }()
+	result, err := ownenroll.Run(ctx, ownenroll.Config{CA: bridge, Chain: chain, Subject: subject, Roles: roles(e, f), KeyBits: f.keyBits, Keys: devices})
 	if err != nil {
 		return err
 	}

@@ -151,6 +151,19 @@ func IsURI(ref string) bool {
 	return found && (strings.EqualFold(scheme, "pkcs11") || strings.EqualFold(scheme, "certstore"))
 }
 
+// CheckRef says what is wrong with a reference, without asking a device or
+// looking for a file.
+func CheckRef(ref string) error {
+	switch {
+	case InStore(ref):
+		return CheckStore(ref)
+	case IsURI(ref):
+		_, err := parsePKCS11(ref)
+		return err
+	}
+	return nil
+}
+
 // Shown is a reference as it may be logged: without a PIN that somebody wrote
 // into it although it is refused.
 func Shown(ref string) string {

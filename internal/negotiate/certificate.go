@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -14,6 +15,19 @@ import (
 type Certificate struct {
 	File string
 	Key  string
+	// Load reads the pair where its key is not in a file; nil: the files.
+	Load func() (*tls.Certificate, error)
+}
+
+func (c Certificate) load() (*tls.Certificate, error) {
+	if c.Load != nil {
+		return c.Load()
+	}
+	if err := secret.CheckPrivate(c.Key); err != nil {
+		return nil, err
+	}
+	cert, err := tls.LoadX509KeyPair(c.File, c.Key)
+	return &cert, err
 }
 
 // stamp tells one state of some files from the next.
@@ -23,7 +37,7 @@ type stamp string
 func stampOf(paths ...string) (stamp, error) {
 	s := ""
 	for _, path := range paths {
-		if path == "" {
+		if path == "" || keys.IsURI(path) {
 			continue
 		}
 		info, err := os.Stat(path)
@@ -54,12 +68,9 @@ func (p *pair) current() (*tls.Certificate, stamp, error) {
 		return p.cert, p.seen, nil
 	}
 	if err == nil {
-		err = secret.CheckPrivate(p.files.Key)
-	}
-	if err == nil {
-		var cert tls.Certificate
-		if cert, err = tls.LoadX509KeyPair(p.files.File, p.files.Key); err == nil {
-			p.cert, p.seen = &cert, now
+		var cert *tls.Certificate
+		if cert, err = p.files.load(); err == nil {
+			p.cert, p.seen = cert, now
 			return p.cert, p.seen, nil
 		}
 	}
