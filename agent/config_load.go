@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"cmp"
+	"errors"
 	"path/filepath"
 
 	"github.com/certconnector/certconnector/internal/configfile"
@@ -18,9 +20,17 @@ func LoadConfig(path string) (Config, error) {
 
 // ControlSocket returns the control socket of the service that the file
 // configures. A file that was broken since the service started does not keep
-// an operator from reaching it, as long as it can be read.
+// an operator from reaching it, as long as the line that names the socket, or
+// the state folder, can be read.
 func ControlSocket(path string) (string, error) {
 	c, err := readConfig(path)
+	if _, broken := errors.AsType[configfile.Mistakes](err); !broken {
+		return c.Control.Socket, err
+	}
+	c = Defaults()
+	values := configfile.Glimpse(path, "state_dir", "control.socket")
+	c.StateDir, c.Control.Socket = cmp.Or(values["state_dir"], c.StateDir), values["control.socket"]
+	err = c.Resolve(filepath.Dir(path))
 	return c.Control.Socket, err
 }
 

@@ -23,7 +23,8 @@ func (p *program) runCommand() *cobra.Command {
 		Use:   "run",
 		Short: "Run the service until it is told to stop",
 		Long: `Runs the service on a console, under systemd or as a Windows service. An
-interrupt or SIGTERM stops it gracefully, a second one at once.`,
+interrupt or SIGTERM stops it gracefully, a second one at once. SIGHUP has the
+configuration read again, as "certconnector reload" does.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			// Everything happens inside, so that the Windows service manager
@@ -35,13 +36,17 @@ interrupt or SIGTERM stops it gracefully, a second one at once.`,
 
 // serve builds the service and runs it until ctx ends.
 func (p *program) serve(ctx context.Context, host *osservice.Host, events *eventLog) (err error) {
-	c, err := agent.LoadConfig(p.config)
+	rolling := false
+	load := func() (agent.Config, error) {
+		c, err := agent.LoadConfig(p.config)
+		if rolling = c.Log.File == "" && host.WindowsService(); rolling { // it has no standard error
+			c.Log.File = filepath.Join(c.StateDir, serviceLog)
+		}
+		return c, err
+	}
+	c, err := load()
 	if err != nil {
 		return err
-	}
-	rolling := c.Log.File == "" && host.WindowsService()
-	if rolling { // it has no standard error
-		c.Log.File = filepath.Join(c.StateDir, serviceLog)
 	}
 	logs, err := logging.New(logging.Config{
 		Level: c.Log.Level, Format: c.Log.Format, File: c.Log.File, AuditFile: c.Log.AuditFile, Stderr: p.err,
@@ -56,9 +61,10 @@ func (p *program) serve(ctx context.Context, host *osservice.Host, events *event
 	if why := secret.Unchecked(); why != "" {
 		log.Warn("private files are not protected", zap.String("reason", why))
 	}
-	a, err := agent.New(c, agent.Options{Logger: log, Version: currentVersion(), Ready: host.Ready})
+	s, err := agent.NewService(c, agent.Options{Logger: log, Version: currentVersion(), Ready: host.Ready},
+		agent.ReloadOptions{Load: load, Level: &logs.Level, Wishes: host.Reloads(), Began: host.Reloading, Over: host.Ready})
 	if err == nil {
-		err = a.Run(ctx)
+		err = s.Run(ctx)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		log.Error("the service ended", eventid.Failed.Field(), zap.Error(err))
