@@ -59,6 +59,7 @@ func fullSample() Config {
 	kerberos := func(k Kerberos) *Kerberos { k.Principal = "svc-connector@CORP.EXAMPLE"; return &k }
 	password := &Password{User: `CORP\svc-connector`, Password: SecretRef{File: "secrets/connector"}}
 	client := pair("tls/client")
+	through := &Proxy{URL: "http://proxy.corp.example:8080"}
 	adcs := func(more func(*ADCS)) *ADCS {
 		var b ADCS
 		b.SetDefaults()
@@ -88,8 +89,8 @@ func fullSample() Config {
 		{Name: "dcom-ntlm", ADCS: adcs(func(b *ADCS) { b.NTLM = password })},
 		{Name: "web", Certsrv: web(func(b *Certsrv) { b.Kerberos = kerberos(Kerberos{Password: &SecretRef{File: "secrets/connector"}}) })},
 		{Name: "web-ntlm", Certsrv: web(func(b *Certsrv) { b.NTLM = password })},
-		{Name: "web-basic", Certsrv: web(func(b *Certsrv) { b.Basic, b.ClientCertificate = password, &client })},
-		{Name: "soap", WSTEP: soap(func(b *WSTEP) { b.ClientCertificate = &client })},
+		{Name: "web-basic", Certsrv: web(func(b *Certsrv) { b.Basic, b.ClientCertificate, b.Proxy = password, &client, through })},
+		{Name: "soap", WSTEP: soap(func(b *WSTEP) { b.ClientCertificate, b.Proxy = &client, through })},
 		{Name: "soap-user", WSTEP: soap(func(b *WSTEP) {
 			b.User, b.Policy = password, strings.Replace(b.Policy, "_CEP_Certificate", "_CEP_UsernamePassword", 1)
 		})},
@@ -115,6 +116,7 @@ func fullSample() Config {
 	token.Trusted = []TrustedSigner{{Name: "mdm", Certificate: "token/mdm.crt.pem", Subject: []string{"CN=*.corp.example"}, SAN: []string{"dns:*.corp.example"}}}
 	var remote RemotePolicy
 	remote.SetDefaults()
+	remote.Proxy = through
 	remote.URL, remote.Certificate, remote.Key = "https://crp.corp.example:8443", "tls/client.crt.pem", "tls/client.key.pem"
 	allow := func(e *Endpoint) {
 		e.Allow.Subject, e.Allow.SAN = []string{"CN=*.corp.example", "O=Corp"}, []string{"dns:*.corp.example"}
@@ -140,7 +142,7 @@ func fullSample() Config {
 	var source JobSource
 	source.SetDefaults()
 	source.Name, source.CA, source.Template = "hr", "embedded", "device"
-	source.Queue = JobQueue{URL: "https://jobs.corp.example/api/", Certificate: "jobs/client.crt.pem", Key: "jobs/client.key.pem", CAFile: "jobs/ca.pem"}
+	source.Queue = JobQueue{URL: "https://jobs.corp.example/api/", Certificate: "jobs/client.crt.pem", Key: "jobs/client.key.pem", CAFile: "jobs/ca.pem", Proxy: through}
 	source.Allow.Subject, source.Allow.SAN = []string{"CN=*", "O=Corp"}, []string{"email:*@corp.example"}
 	source.Recipients = []JobRecipient{{Certificate: "jobs/recipient.crt.pem"}}
 	var imported PFXImport
