@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -21,25 +17,35 @@ import (
 
 // initFlags are the flags of init that do not go to firstrun as they are.
 type initFlags struct {
-	ca, caKey, raKey string
-	dryRun           bool
+	caKey, raKey string
+	dryRun       bool
+	given        func(flag string) bool
 }
 
 func (p *program) initCommand() *cobra.Command {
 	var o firstrun.Options
 	var f initFlags
 	c := &cobra.Command{
-		Use:   "init --dir DIR --policy static|intune [flags]",
+		Use:   "init [--dir DIR] --policy static|intune [--ca embedded|adcs|certsrv] [flags]",
 		Short: "Make keys, certificates, journal and configuration",
 		Long: `Makes everything that a first start needs in one folder: local key, journal,
 embedded CA, registration authority, TLS certificate and certconnector.yaml.
 Nothing that exists is replaced; when a step fails, those before it are undone.
 
+At a terminal it asks for what is needed and was not given by flags, shows what
+it will do, and does it when that is confirmed. Without a terminal it never asks.
+
+With --ca adcs or certsrv a Microsoft CA issues: the configuration is written,
+and what is then to be asked of that CA stands at the end of the output.
+
 With --state-dir, all but certconnector.yaml goes there. Where a package has
 made /etc/certconnector and /var/lib/certconnector, both are the default. Run by
 root, it gives what it makes to the account that owns the state folder.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.init(cmd.Context(), o, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.given = cmd.Flags().Changed
+			return p.init(cmd.Context(), o, f)
+		},
 	}
 	declareInit(c.Flags(), &o, &f)
 	return c
@@ -60,20 +66,42 @@ func declareInit(set *pflag.FlagSet, o *firstrun.Options, f *initFlags) {
 	set.StringVar(&o.GraphURL, "graph-url", "", "intune: address of Microsoft Graph (required with --cloud custom)")
 	set.StringVar(&o.ResourceURL, "resource-url", "", "intune: resource of Intune's tokens (required with --cloud custom)")
 	set.StringVar(&o.CloudCAFile, "cloud-ca-file", "", "intune: PEM file with further roots for the cloud's certificates")
-	set.StringVar(&f.ca, "ca", "embedded", "certificate authority: embedded")
-	set.StringVar(&f.caKey, "ca-key", string(embedded.RSA3072), fmt.Sprintf("key of the CA: %v", embedded.KeyKinds()))
-	set.StringVar(&f.raKey, "ra-key", string(embedded.RSA2048), "key of the registration authority: rsa2048, rsa3072 or rsa4096")
+	set.StringVar(&o.CA, "ca", firstrun.CAEmbedded, "certificate authority: embedded, adcs (Microsoft CA over DCOM and RPC) or certsrv (over web enrolment)")
+	set.StringVar(&f.caKey, "ca-key", string(embedded.RSA3072), fmt.Sprintf("embedded: key of the CA: %v", embedded.KeyKinds()))
+	set.StringVar(&f.raKey, "ra-key", string(embedded.RSA2048), "embedded: key of the registration authority: rsa2048, rsa3072 or rsa4096")
+	declareMicrosoft(set, &o.Microsoft)
 	set.BoolVar(&f.dryRun, "dry-run", false, "only show what would be done")
 }
 
+func declareMicrosoft(set *pflag.FlagSet, m *firstrun.MicrosoftCA) {
+	set.StringVar(&m.Config, "ca-config", "", `adcs: the CA as certutil prints it, host\name`)
+	set.StringVar(&m.URL, "ca-url", "", "certsrv: address of web enrolment, as https://ca01.corp.example/certsrv/")
+	set.StringVar(&m.Chain, "ca-chain", "", "adcs, certsrv: file with the CA's certificate and those above it (PEM, DER or PKCS #7)")
+	set.StringVar(&m.Template, "template", "", "adcs, certsrv: common name of the certificate template for devices")
+	set.StringVar(&m.SigningTemplate, "ra-signing-template", "", "adcs, certsrv: template of the registration authority's signing certificate")
+	set.StringVar(&m.EncryptionTemplate, "ra-encryption-template", "", "adcs, certsrv: and of its encryption certificate (default: the same)")
+	set.StringVar(&m.Principal, "ca-principal", "", "adcs, certsrv: account for Kerberos, user@REALM")
+	set.StringVar(&m.Keytab, "ca-keytab", "", "adcs, certsrv: file with the keys of --ca-principal")
+	set.StringVar(&m.User, "ca-user", "", `adcs, certsrv: account for NTLM, DOMAIN\user; it proves nothing of the server`)
+	set.StringVar(&m.PasswordFile, "ca-password-file", "", "adcs, certsrv: file with the password of --ca-principal or --ca-user")
+}
+
 func (p *program) init(ctx context.Context, o firstrun.Options, f initFlags) error {
-	if err := supportedCA(f.ca); err != nil {
-		return err
-	}
 	if o.Dir == "" && o.StateDir == "" {
 		o.Dir, o.StateDir = packageFolders(agent.DefaultConfigPath(), agent.DefaultStateDir())
 	}
-	o.CAKey, o.RAKey, o.Check = embedded.KeyKind(f.caKey), embedded.KeyKind(f.raKey), checkConfig
+	o.CAKey, o.RAKey, o.Check = embedded.KeyKind(f.caKey), embedded.KeyKind(f.raKey), checkConfig(o.CA)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt) // an interrupt undoes what was done
+	defer stop()
+	var person *firstrun.Interview
+	if o.Open() && !p.json && !f.dryRun && isTerminal(os.Stdin) {
+		// Questions go where a redirected output does not take them.
+		person = firstrun.NewInterview(os.Stdin, p.err, f.given)
+		if err := person.Ask(ctx, &o); err != nil {
+			return err
+		}
+		o.Check = checkConfig(o.CA)
+	}
 	plan, err := firstrun.New(o)
 	if err != nil {
 		return err
@@ -81,8 +109,11 @@ func (p *program) init(ctx context.Context, o firstrun.Options, f initFlags) err
 	if f.dryRun {
 		return p.showPlan(plan)
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt) // an interrupt undoes what was done
-	defer stop()
+	if person != nil {
+		if err := person.Confirm(ctx, plan); err != nil {
+			return &refused{err: err}
+		}
+	}
 	result, err := plan.Run(ctx, nil)
 	if err != nil {
 		return err
@@ -105,25 +136,16 @@ func packageFolders(configFile, state string) (config, stateDir string) {
 	return config, state
 }
 
-// checkConfig is what validate does.
-func checkConfig(file string) error {
-	c, err := agent.LoadConfig(file)
-	if err != nil {
-		return err
+// checkConfig does what validate does. With a Microsoft CA certificates are
+// still to come.
+func checkConfig(ca string) func(file string) error {
+	return func(file string) error {
+		c, err := agent.LoadConfig(file)
+		if err != nil || ca != firstrun.CAEmbedded && ca != "" {
+			return err
+		}
+		return c.CheckFiles()
 	}
-	return c.CheckFiles()
-}
-
-// supportedCA says no where a bridge is not there yet.
-func supportedCA(ca string) error {
-	switch ca {
-	case "embedded":
-		return nil
-	case "adcs":
-		return errors.New("--ca adcs: init does not write the part of a Microsoft CA.\n" +
-			"Run it with --ca embedded, put the entry of cas in its place that docs/ca-adcs.md shows, and get the RA's certificates by \"certconnector ra enroll\"")
-	}
-	return fmt.Errorf("--ca %q is unknown, want embedded", ca)
 }
 
 func (p *program) showPlan(plan *firstrun.Plan) error {
@@ -134,56 +156,4 @@ func (p *program) showPlan(plan *firstrun.Plan) error {
 		p.printf("%2d. %s\n", i+1, show(s))
 	}
 	return nil
-}
-
-// nextSteps tells what is left for a person. It never prints a challenge.
-func (p *program) nextSteps(r firstrun.Result, o firstrun.Options) {
-	p.printf("Configuration       %s\n", show(r.ConfigFile))
-	p.printf("SCEP URL            %s\n", show(r.SCEPURL))
-	p.printf("Root certificate    %s\n", show(r.RootCertificate))
-	p.printf("  SHA-256           %s\n", r.RootSHA256)
-	p.printf("  SHA-1             %s\n", r.RootSHA1)
-	if r.ChallengeFile != "" {
-		p.printf("Challenge in        %s\n", show(r.ChallengeFile))
-	}
-	p.printf("\nNext:\n")
-	steps := []string{}
-	if r.EntraCertificate != "" {
-		steps = append(steps,
-			"Upload "+show(r.EntraCertificate)+" to the app registration "+show(o.ClientID)+"\n   (Entra admin centre, App registrations, Certificates & secrets, Certificates).",
-			"Give the app registration these application permissions and grant admin consent:\n   Intune: scep_challenge_provider; Microsoft Graph: Application.Read.All.",
-			"In Intune, make a trusted certificate profile of the root certificate and a SCEP profile\n   with the SCEP URL above.")
-	} else {
-		steps = append(steps,
-			"Have devices trust the root certificate, compare its fingerprint, and give them the\n   SCEP URL and the challenge.")
-	}
-	config := "--config " + show(r.ConfigFile)
-	steps = append(steps, "Check with: certconnector validate "+config, "Start with: "+startCommand(r, o.Listen, o.PlainHTTP, config),
-		"Keep a copy of "+show(strings.TrimSuffix(r.RootCertificate, embedded.ChainFile))+" in a safe place: whoever has its key is your CA.")
-	for i, s := range steps {
-		p.printf("%d. %s\n", i+1, s)
-	}
-}
-
-// startCommand starts the package's service, or the program. Ports below 1024
-// are opened by systemd: the service's account may not.
-func startCommand(r firstrun.Result, listen string, plainHTTP bool, config string) string {
-	if r.Account == "" || r.ConfigFile != agent.DefaultConfigPath() {
-		return "certconnector run " + config
-	}
-	const start = "systemctl enable --now "
-	switch {
-	case listen == "" && plainHTTP:
-		listen = ":80"
-	case listen == "":
-		listen = ":443"
-	}
-	_, port, _ := net.SplitHostPort(listen) // New has checked it
-	switch n, err := strconv.Atoi(port); {
-	case listen == ":443":
-		return start + "certconnector.socket certconnector.service"
-	case err == nil && n < 1024:
-		return start + "certconnector.socket certconnector.service\n   (first set ListenStream= to " + show(strings.TrimPrefix(listen, ":")) + ": systemctl edit certconnector.socket)"
-	}
-	return start + "certconnector.service"
 }

@@ -82,7 +82,7 @@ Exit codes: 0 ok, 1 warnings or refused, 2 error.`,
 	root.AddCommand(p.initCommand(), p.runCommand(), p.validateCommand(), p.schemaCommand(),
 		p.requestsCommand(), p.revokeCommand(), p.challengeCommand(), p.traceCommand(), p.raCommand(), p.versionCommand())
 	root.AddCommand(p.importNDESCommand(), p.exportRootCommand(), p.caCommand(), p.jobsCommand(), p.importIssuedCommand(),
-		p.certificatesCommand(), p.entraCommand(), p.reconcileCommand(), p.statusCommand(), p.journalCommand(),
-		p.generateCommand(), p.reloadCommand())
+		p.certificatesCommand(), p.entraCommand(), p.intuneCommand(), p.csrCommand(), p.reconcileCommand(), p.statusCommand(), p.journalCommand(),
+		p.generateCommand())
 	return root
 }

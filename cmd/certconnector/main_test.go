@@ -19,16 +19,17 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PORT", freePort(t))
+			e.Values[cloudKey{}] = &cloudOfScript{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"http":     fetch,
 			"waitport": waitPort,
-			"hangup":   hangUp,
 			"hidden":   hidden,
 			"enroll":   enroll,
 			"edit":     edit,
 			"poll":     poll,
+			"cloud":    cloud,
 		},
 	})
 }

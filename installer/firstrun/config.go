@@ -76,6 +76,9 @@ func (o *Options) pair(cert, key string) string {
 }
 
 func (o *Options) caText() string {
+	if o.CA != CAEmbedded {
+		return o.microsoftText()
+	}
 	return fmt.Sprintf(`cas:
   - name: %s # do not change: the CA's register is kept under it
     embedded:
@@ -102,17 +105,33 @@ func (o *Options) endpointText() string {
     # Any name may be asked for. Narrow it, as {subject: ["CN=*.corp.example"], san: ["dns:*.corp.example"]}.
     allow: {subject: ["*"], san: ["*"]}`, challenge)
 	}
+	ca, template, renewal := CAName, "device", ""
+	if o.CA != CAEmbedded {
+		ca, template, renewal = MicrosoftName, quote(o.Microsoft.Template), o.renewalText()
+	}
 	return fmt.Sprintf(`endpoints:
-  - name: devices
+  - name: %s
     path: %s
     ca: %s
-    templates: {general: device}
+    templates: {general: %s}
     %s
     ra:
       signing: %s
       encryption: %s
-`, SCEPPath, CAName, policy,
-		o.pair(raFile("signing", "crt"), raFile("signing", "key")), o.pair(raFile("encryption", "crt"), raFile("encryption", "key")))
+%s`, EndpointName, SCEPPath, ca, template, policy,
+		o.pair(raFile("signing", "crt"), raFile("signing", "key")), o.pair(raFile("encryption", "crt"), raFile("encryption", "key")), renewal)
+}
+
+// renewalText says by which templates the RA's certificates are renewed.
+func (o *Options) renewalText() string {
+	m := o.Microsoft
+	switch {
+	case m.SigningTemplate == "":
+		return "      # templates: {signing: …, encryption: …} # with them the service renews both itself\n"
+	case m.EncryptionTemplate == "":
+		return fmt.Sprintf("      templates: {signing: %s}\n", quote(m.SigningTemplate))
+	}
+	return fmt.Sprintf("      templates: {signing: %s, encryption: %s}\n", quote(m.SigningTemplate), quote(m.EncryptionTemplate))
 }
 
 func (o *Options) footText() string {

@@ -35,6 +35,9 @@ const (
 // is kept.
 const CAName = "embedded"
 
+// EndpointName is the configured name of the endpoint.
+const EndpointName = "devices"
+
 // SCEPPath is the path of the endpoint: that of NDES, which Intune profiles
 // and Microsoft's own scripts expect.
 const SCEPPath = "/certsrv/mscep/mscep.dll"
@@ -45,7 +48,6 @@ type Plan struct {
 	steps []steps.Step
 	made  Result
 	owner *account // nil: whoever runs this
-	root  *x509.Certificate
 }
 
 // Result is what a first run made.
@@ -53,14 +55,16 @@ type Result struct {
 	ConfigFile string `json:"config_file"`
 	SCEPURL    string `json:"scep_url"`
 
-	RootCertificate string `json:"root_certificate"` // file, PEM
-	RootSHA256      string `json:"root_sha256"`      // upper-case hex
-	RootSHA1        string `json:"root_sha1"`        // as Windows and Intune show it
+	CA              string `json:"ca"`                         // CAEmbedded, CAADCS or CACertsrv
+	RootCertificate string `json:"root_certificate,omitempty"` // file, PEM; of a Microsoft CA the last one in it. "": its file has no root
+	RootSHA256      string `json:"root_sha256,omitempty"`      // upper-case hex
+	RootSHA1        string `json:"root_sha1,omitempty"`        // as Windows and Intune show it
 
 	Account string `json:"account,omitempty"` // that owns the files, where it is not who made them
 
 	ChallengeFile    string `json:"challenge_file,omitempty"`    // static
 	EntraCertificate string `json:"entra_certificate,omitempty"` // intune: file to upload
+	EntraSHA1        string `json:"entra_sha1,omitempty"`        // its thumbprint, as the portal shows it
 }
 
 // New checks the options and that no file is in the way. It changes nothing.
@@ -72,6 +76,7 @@ func New(o Options) (*Plan, error) {
 	p.owner = ownerOf(o.StateDir)
 	p.made.ConfigFile = p.path(ConfigFile)
 	p.made.SCEPURL = o.scepURL()
+	p.made.CA = o.CA
 	p.plan()
 	files := []string{ConfigFile, LocalKeyFile, JournalFile, ChallengeFile, CAFolder, RAFolder, TLSFolder, EntraFolder}
 	if err := o.free(files); err != nil {
@@ -107,12 +112,7 @@ func (p *Plan) plan() {
 	p.folder("make the folder "+p.o.StateDir, ".")
 	p.add("make the local key", p.makeLocalKey, LocalKeyFile)
 	p.add("make the journal", p.makeJournal, JournalFile, JournalFile+"-owner", JournalFile+"-wal", JournalFile+"-shm")
-	p.folder("make a folder for the CA", CAFolder)
-	p.add("make the CA's key and root certificate", p.makeCA, caKeyFile, caCertFile)
-	p.folder("make a folder for the registration authority", RAFolder)
-	p.folder("make a folder for TLS", TLSFolder)
-	p.add("make the registration authority's keys and certificates"+p.andTLS(), p.makeOwn,
-		raFile("signing", "key"), raFile("signing", "crt"), raFile("encryption", "key"), raFile("encryption", "crt"), tlsKeyFile, tlsCertFile)
+	p.planCA()
 	switch {
 	case p.o.Policy == PolicyIntune:
 		p.folder("make a folder for the Entra certificate", EntraFolder)
@@ -129,6 +129,23 @@ func (p *Plan) plan() {
 	}
 	if p.o.Check != nil {
 		p.add("check the configuration", func(context.Context) error { return p.o.Check(p.path(ConfigFile)) })
+	}
+}
+
+// planCA makes what a CA is needed for. A Microsoft CA certifies registration
+// authority and TLS later: it must be asked over the network.
+func (p *Plan) planCA() {
+	p.folder("make a folder for the CA", CAFolder)
+	if p.o.CA != CAEmbedded {
+		p.add("keep the CA's certificates", p.writeChain, chainFile)
+	} else {
+		p.add("make the CA's key and root certificate", p.makeCA, caKeyFile, caCertFile)
+	}
+	p.folder("make a folder for the registration authority", RAFolder)
+	p.folder("make a folder for TLS", TLSFolder)
+	if p.o.CA == CAEmbedded {
+		p.add("make the registration authority's keys and certificates"+p.andTLS(), p.makeOwn,
+			raFile("signing", "key"), raFile("signing", "crt"), raFile("encryption", "key"), raFile("encryption", "crt"), tlsKeyFile, tlsCertFile)
 	}
 }
 
@@ -186,9 +203,8 @@ func (p *Plan) folderAt(does, path string) {
 func (p *Plan) path(name string) string { return p.o.path(name) }
 
 // describeRoot notes what people compare.
-func (p *Plan) describeRoot(root *x509.Certificate) {
-	p.root = root
-	p.made.RootCertificate = p.path(caCertFile)
+func (p *Plan) describeRoot(root *x509.Certificate, file string) {
+	p.made.RootCertificate = p.path(file)
 	p.made.RootSHA256 = fmt.Sprintf("%X", sha256.Sum256(root.Raw))
 	p.made.RootSHA1 = fmt.Sprintf("%X", sha1.Sum(root.Raw))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha1" // Entra shows certificates by SHA-1; nothing is verified with it
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -53,7 +54,7 @@ func (p *Plan) makeCA(context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.describeRoot(root)
+	p.describeRoot(root, caCertFile)
 	return nil
 }
 
@@ -135,6 +136,7 @@ func (p *Plan) makeEntra(context.Context) error {
 		return err
 	}
 	p.made.EntraCertificate = p.path(entraCertFile)
+	p.made.EntraSHA1 = fmt.Sprintf("%X", sha1.Sum(der))
 	return writeNew(p.path(entraCertFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 

@@ -1,6 +1,7 @@
 package firstrun
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,8 @@ const (
 	PolicyIntune = "intune"
 )
 
+var clouds = []string{"public", "usgov", "dod", "china", "custom"}
+
 // Options say what to set up.
 type Options struct {
 	Dir       string   // folder for the configuration and, without StateDir, for everything; made if need be
@@ -42,13 +45,18 @@ type Options struct {
 	ResourceURL      string
 	CloudCAFile      string // further roots for the cloud's certificates
 
-	CAKey embedded.KeyKind // "": rsa3072
+	CA        string           // CAEmbedded, CAADCS or CACertsrv; "": CAEmbedded
+	CAKey     embedded.KeyKind // of an embedded CA; "": rsa3072
+	Microsoft MicrosoftCA      // for CAADCS and CACertsrv
+
 	RAKey embedded.KeyKind // "": rsa2048
 
 	// Check is asked about the new configuration file before the first run
 	// counts as done. May be nil.
 	Check func(configFile string) error
 	Clock func() time.Time // nil: time.Now
+
+	chain []*x509.Certificate // of a Microsoft CA, in order
 }
 
 // complete fills in what was left open and reports everything that is wrong
@@ -82,6 +90,7 @@ func (o *Options) complete() error {
 	}
 	o.completeListener(wrong)
 	o.completeKeys(wrong)
+	o.completeCA(wrong)
 	switch o.Policy {
 	case PolicyStatic:
 		o.completeStatic(wrong)
@@ -100,8 +109,31 @@ func (o *Options) completeListener(wrong func(string, ...any)) {
 			o.Listen = ":80"
 		}
 	}
-	if _, port, err := net.SplitHostPort(o.Listen); err != nil || port == "" {
-		wrong("--listen %q is not host:port, as :443", o.Listen)
+	if err := checkListen(o.Listen); err != nil {
+		wrong("--listen %v", err)
+	}
+}
+
+func checkListen(s string) error {
+	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+		return fmt.Errorf("%q is not host:port, as :443", s)
+	}
+	return nil
+}
+
+func (o *Options) completeCA(wrong func(string, ...any)) {
+	if o.CA == "" {
+		o.CA = CAEmbedded
+	}
+	switch o.CA {
+	case CAEmbedded:
+		if !o.Microsoft.empty() {
+			wrong("--ca-config, --ca-url, --ca-chain, --template, --ca-principal and what belongs to them are for --ca %s and %s", CAADCS, CACertsrv)
+		}
+	case CAADCS, CACertsrv:
+		o.completeMicrosoft(wrong)
+	default:
+		wrong("--ca %q is unknown, want %s, %s or %s", o.CA, CAEmbedded, CAADCS, CACertsrv)
 	}
 }
 
@@ -158,7 +190,7 @@ func (o *Options) completeIntune(wrong func(string, ...any)) {
 	if o.Cloud == "" {
 		o.Cloud = "public"
 	}
-	if !slices.Contains([]string{"public", "usgov", "dod", "china", "custom"}, o.Cloud) {
+	if !slices.Contains(clouds, o.Cloud) {
 		wrong("--cloud %q is unknown, want public, usgov, dod, china or custom", o.Cloud)
 	}
 	for _, u := range []struct{ flag, value string }{
