@@ -33,3 +33,6 @@ func (Manager) RegisterEventSource(_, _ string) error { return errNotWindows }
 
 // UnregisterEventSource fails.
 func (Manager) UnregisterEventSource(string) error { return errNotWindows }
+
+// Packaged fails.
+func (Manager) Packaged(string) (bool, error) { return false, errNotWindows }

@@ -1,0 +1,443 @@
+//go:build unix
+
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/certconnector/certconnector/installer/steps"
+)
+
+// fakeHost plays a host: systemctl and the tools for accounts act on it.
+type fakeHost struct {
+	t       *testing.T
+	root    string
+	account bool
+	uid     int
+	units   map[string]string // "enabled", "active" or both, by unit
+	dirty   bool              // units have changed since daemon-reload
+
+	owner     string // package that owns the units; "": none
+	journal   string
+	show      string
+	noSystemd bool // systemd-sysusers is missing
+	failAt    int  // the number of the changing command that fails; 0: none does
+	changing  int
+	log       []string
+}
+
+var errBroken = errors.New("broken on purpose")
+
+func newHost(t *testing.T) *fakeHost {
+	t.Helper()
+	h := &fakeHost{t: t, root: t.TempDir(), uid: os.Getuid(), units: map[string]string{}}
+	if os.Getuid() == 0 {
+		h.uid = 61234 // nobody's
+	}
+	h.mkdir("/run/systemd/system")
+	h.mkdir("/etc/systemd/system")
+	h.mkdir("/usr/local/bin")
+	h.mkdir("/var/lib")
+	h.put("/usr/local/bin/certconnector", "", 0o755)
+	return h
+}
+
+func (h *fakeHost) mkdir(path string) {
+	h.t.Helper()
+	if err := os.MkdirAll(filepath.Join(h.root, path), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *fakeHost) put(path, text string, mode fs.FileMode) {
+	h.t.Helper()
+	h.mkdir(filepath.Dir(path))
+	if err := os.WriteFile(filepath.Join(h.root, path), []byte(text), mode); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *fakeHost) has(path string) bool {
+	_, err := os.Lstat(filepath.Join(h.root, path))
+	return err == nil
+}
+
+func (h *fakeHost) linux() *Linux { return &Linux{Root: h.root, Run: h.run} }
+
+func (h *fakeHost) run(_ context.Context, name string, args ...string) (string, error) {
+	line := strings.Join(append([]string{name}, args...), " ")
+	h.log = append(h.log, line)
+	failed := fmt.Errorf("%s: exit status 1", line)
+	verb := ""
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	switch {
+	case name == "getent":
+		if !h.account {
+			return "", failed
+		}
+		return fmt.Sprintf("certconnector:x:%d:%d:::\n", h.uid, h.gid()), nil
+	case name == "dpkg" && h.owner != "":
+		return h.owner + ": " + args[1] + "\n", nil
+	case name == "dpkg", name == "rpm":
+		return "", failed
+	case name == "journalctl":
+		return h.journal, nil
+	case verb == "show":
+		return h.show, nil
+	case verb == "is-enabled" && !strings.Contains(h.units[args[1]], "enabled"):
+		return "disabled", failed
+	case verb == "is-active" && !strings.Contains(h.units[args[1]], "active"):
+		return "inactive", failed
+	case strings.HasPrefix(verb, "is-"):
+		return "active", nil
+	}
+	if h.changing++; h.changing == h.failAt {
+		return "", errBroken
+	}
+	return "", h.change(name, verb, args)
+}
+
+func (h *fakeHost) gid() int {
+	if os.Getuid() == 0 {
+		return h.uid
+	}
+	return os.Getgid()
+}
+
+func (h *fakeHost) change(name, verb string, args []string) error {
+	switch {
+	case name == "systemd-sysusers" && h.noSystemd:
+		return fmt.Errorf("%s: %w", name, exec.ErrNotFound)
+	case name == "systemd-sysusers", name == "useradd":
+		h.account = true
+	case name == "userdel":
+		h.account = false
+	case verb == "daemon-reload":
+		h.dirty = false
+	case verb == "reset-failed":
+	default:
+		return h.systemctl(verb, args[1:])
+	}
+	return nil
+}
+
+func (h *fakeHost) systemctl(verb string, units []string) error {
+	now := false
+	for _, u := range units {
+		if u == "--now" {
+			now = true
+			continue
+		}
+		if !h.has("/etc/systemd/system/" + u) {
+			return fmt.Errorf("unit %s not found", u)
+		}
+		enabled, active := strings.Contains(h.units[u], "enabled"), strings.Contains(h.units[u], "active")
+		switch verb {
+		case "enable", "disable":
+			enabled, active = verb == "enable", active && !now
+		case "start", "restart", "stop":
+			active = verb != "stop"
+		default:
+			return fmt.Errorf("systemctl %s is not played", verb)
+		}
+		h.units[u] = strings.TrimSpace(map[bool]string{true: "enabled "}[enabled] + map[bool]string{true: "active"}[active])
+	}
+	return nil
+}
+
+// ground is everything that steps may change, as text.
+func (h *fakeHost) ground() string {
+	h.t.Helper()
+	lines := []string{fmt.Sprintf("account %v", h.account)}
+	for _, u := range slices.Sorted(maps.Keys(h.units)) {
+		if h.units[u] != "" {
+			lines = append(lines, "unit "+u+" "+h.units[u])
+		}
+	}
+	err := filepath.WalkDir(h.root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		r, err := rightsOf(path)
+		if err != nil {
+			return err
+		}
+		var content []byte
+		if d.Type().IsRegular() {
+			if content, err = os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+		lines = append(lines, fmt.Sprintf("%s %d:%d %v %q", path, r.uid, r.gid, r.mode, content))
+		return nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func options() Options {
+	return Options{
+		Program: "/usr/local/bin/certconnector", Config: "/etc/certconnector/certconnector.yaml",
+		StateDir: "/var/lib/certconnector", Ports: []string{"443"},
+	}
+}
+
+// occupied has what root made before there was an account.
+func (h *fakeHost) occupied() {
+	h.put("/etc/certconnector/certconnector.yaml", "state_dir: /var/lib/certconnector\n", 0o600)
+	h.put("/var/lib/certconnector/local.key", "k", 0o600)
+	h.put("/var/lib/certconnector/ca/ca.key.pem", "k", 0o600)
+}
+
+func install(t *testing.T, h *fakeHost, o Options) {
+	t.Helper()
+	list, err := h.linux().Install(t.Context(), o)
+	if err == nil {
+		err = steps.Run(t.Context(), list, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLinuxInstallsAndFindsNothingToDoTheSecondTime(t *testing.T) {
+	for name, prepare := range map[string]func(*fakeHost){
+		"an empty host":                    func(*fakeHost) {},
+		"init was run before, by root":     (*fakeHost).occupied,
+		"useradd instead of its neighbour": func(h *fakeHost) { h.noSystemd = true },
+	} {
+		h := newHost(t)
+		prepare(h)
+		install(t, h, options())
+		for path, want := range map[string]rights{
+			"/etc/certconnector":     {root(), h.gid(), 0o750},
+			"/var/lib/certconnector": {h.uid, h.gid(), 0o700},
+		} {
+			if got, err := rightsOf(filepath.Join(h.root, path)); err != nil || got != want {
+				t.Errorf("%s: %s has %+v, want %+v (%v)", name, path, got, want, err)
+			}
+		}
+		if h.has("/var/lib/certconnector/ca") {
+			got, err := rightsOf(filepath.Join(h.root, "/var/lib/certconnector/ca/ca.key.pem"))
+			if want := (rights{h.uid, h.gid(), 0o600}); err != nil || got != want {
+				t.Errorf("%s: a key has %+v, want %+v (%v)", name, got, want, err)
+			}
+			got, err = rightsOf(filepath.Join(h.root, options().Config))
+			if want := (rights{root(), h.gid(), 0o640}); err != nil || got != want {
+				t.Errorf("%s: the configuration has %+v, want %+v (%v)", name, got, want, err)
+			}
+		}
+		if h.units["certconnector.service"] != "enabled" || h.units["certconnector.socket"] != "enabled" {
+			t.Errorf("%s: units %v", name, h.units)
+		}
+		before := h.ground()
+		list, err := h.linux().Install(t.Context(), options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		planned, err := steps.Plan(t.Context(), list)
+		if err != nil || slices.ContainsFunc(planned, func(p steps.Planned) bool { return p.State != steps.Already }) {
+			t.Errorf("%s: the second time: %+v, %v", name, planned, err)
+		}
+		install(t, h, options())
+		if after := h.ground(); after != before {
+			t.Errorf("%s: the second time changed\n%s\ninto\n%s", name, before, after)
+		}
+	}
+}
+
+// TestLinuxUndoes has each step fail, and then each command that changes
+// something: the host is as it was.
+func TestLinuxUndoes(t *testing.T) {
+	type list func(l *Linux) ([]steps.Step, error)
+	installs := func(l *Linux) ([]steps.Step, error) { return l.Install(context.Background(), options()) }
+	removes := func(l *Linux) ([]steps.Step, error) { return l.Uninstall(context.Background(), options()) }
+	running := func(t *testing.T, h *fakeHost) {
+		h.occupied()
+		install(t, h, options())
+		h.units["certconnector.service"], h.units["certconnector.socket"] = "enabled active", "enabled active"
+	}
+	for _, row := range []struct {
+		name    string
+		prepare func(*testing.T, *fakeHost)
+		list    list
+	}{
+		{"an installation", func(*testing.T, *fakeHost) {}, installs},
+		{"an installation after init", func(_ *testing.T, h *fakeHost) { h.occupied() }, installs},
+		{"an installation over an older unit", func(_ *testing.T, h *fakeHost) {
+			h.put("/etc/systemd/system/certconnector.service", mark+"[Service]\n", 0o644)
+		}, installs},
+		{"a removal", running, removes},
+	} {
+		for n := 0; ; n++ {
+			h := newHost(t)
+			row.prepare(t, h)
+			before := h.ground()
+			steplist, err := row.list(h.linux())
+			if err != nil {
+				t.Fatalf("%s: %v", row.name, err)
+			}
+			if n == len(steplist) {
+				break
+			}
+			steplist[n].Holds = nil
+			steplist[n].Do = func(context.Context) error { return errBroken }
+			if err := steps.Run(t.Context(), steplist, nil); !errors.Is(err, errBroken) {
+				t.Errorf("%s: step %d: %v", row.name, n+1, err)
+			}
+			if after := h.ground(); after != before {
+				t.Errorf("%s: step %d failed and left\n%s\ninstead of\n%s", row.name, n+1, after, before)
+			}
+		}
+		for n := 1; ; n++ {
+			h := newHost(t)
+			row.prepare(t, h)
+			before := h.ground()
+			h.changing, h.failAt = 0, n
+			steplist, err := row.list(h.linux())
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = steps.Run(t.Context(), steplist, nil)
+			if h.changing < n {
+				break
+			}
+			if strings.HasPrefix(h.log[len(h.log)-1], "systemctl reset-failed") {
+				continue // nothing hangs on it
+			}
+			if !errors.Is(err, errBroken) || h.ground() != before {
+				t.Errorf("%s: command %d failed (%v) and left\n%s\ninstead of\n%s", row.name, n, err, h.ground(), before)
+			}
+		}
+	}
+}
+
+func TestLinuxUninstallKeepsWhatPurgeDeletes(t *testing.T) {
+	kept := []string{"/etc/certconnector/certconnector.yaml", "/var/lib/certconnector/local.key", "/var/lib/certconnector/ca/ca.key.pem"}
+	remove := func(h *fakeHost, o Options) {
+		list, err := h.linux().Uninstall(t.Context(), o)
+		if err == nil {
+			err = steps.Run(t.Context(), list, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newHost(t)
+	h.occupied()
+	install(t, h, options())
+	h.units["certconnector.service"] = "enabled active"
+	remove(h, options())
+	if h.units["certconnector.service"]+h.units["certconnector.socket"] != "" || h.has("/etc/systemd/system/certconnector.service") || !h.account {
+		t.Errorf("left: %v, account %v", h.units, h.account)
+	}
+	for _, path := range kept {
+		if !h.has(path) {
+			t.Errorf("%s is gone", path)
+		}
+	}
+	remove(h, options()) // nothing left to do
+	o := options()
+	o.Purge = true
+	outside := filepath.Join(h.root, "precious")
+	h.put("precious", "p", 0o600)
+	if err := os.Symlink(outside, filepath.Join(h.root, "/var/lib/certconnector/link")); err != nil {
+		t.Fatal(err)
+	}
+	remove(h, o)
+	if h.has("/var/lib/certconnector") || h.has("/etc/certconnector") || !h.has("precious") {
+		t.Errorf("after a purge:\n%s", h.ground())
+	}
+}
+
+func TestLinuxRefuses(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		prepare func(*fakeHost, *Options)
+		want    string
+	}{
+		{"a package manages the service", func(h *fakeHost, _ *Options) {
+			h.put("/usr/lib/systemd/system/certconnector.service", "[Service]\n", 0o644)
+			h.owner = "certconnector"
+		}, "the package certconnector manages the service"},
+		{"somebody's unit", func(h *fakeHost, _ *Options) {
+			h.put("/etc/systemd/system/certconnector.service", "[Service]\n", 0o644)
+		}, "was not written by this command"},
+		{"no systemd", func(h *fakeHost, _ *Options) {
+			if err := os.Remove(filepath.Join(h.root, "/run/systemd/system")); err != nil {
+				t.Fatal(err)
+			}
+		}, "systemd does not run here"},
+		{"a program in a home folder", func(h *fakeHost, o *Options) {
+			o.Program = "/home/me/certconnector"
+			h.put(o.Program, "", 0o755)
+		}, "/usr/local/bin"},
+		{"a program that anybody can replace", func(h *fakeHost, o *Options) {
+			if err := os.Chmod(filepath.Join(h.root, o.Program), 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}, "can be replaced by others"},
+		{"somebody's folder as state folder", func(h *fakeHost, o *Options) {
+			o.StateDir = "/srv/photos"
+			h.put("/srv/photos/cat.jpg", "", 0o644)
+		}, "choose another --state-dir"},
+	} {
+		h := newHost(t)
+		o := options()
+		row.prepare(h, &o)
+		if _, err := h.linux().Install(t.Context(), o); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v", row.name, err)
+		}
+	}
+	h := newHost(t)
+	o := options()
+	o.Purge, o.StateDir = true, "/srv/photos"
+	h.put("/srv/photos/cat.jpg", "", 0o644)
+	if _, err := h.linux().Uninstall(t.Context(), o); err == nil || !strings.Contains(err.Error(), "is not deleted") {
+		t.Errorf("a purge of somebody's folder: %v", err)
+	}
+}
+
+func TestLinuxStatusTellsWhy(t *testing.T) {
+	const failed = "LoadState=loaded\nUnitFileState=enabled\nActiveState=failed\nMainPID=0\nResult=exit-code\nExecMainStatus=1\nConditionResult=yes\n" +
+		"FragmentPath=/etc/systemd/system/certconnector.service\nUser=certconnector\nNRestarts=3\n"
+	for _, row := range []struct{ name, show, journal, state, failure string }{
+		{"it runs", strings.NewReplacer("=failed", "=active", "MainPID=0", "MainPID=42").Replace(failed) + "ActiveEnterTimestamp=@1767225600\n", "", "running", ""},
+		{"a log line", failed, "{\"level\":\"error\",\"message\":\"the service ended\",\"error\":\"address in use\"}\nStopped.\n", "failed",
+			"the service ended: address in use (systemd says exit-code, exit status 1)"},
+		{"a configuration that is wrong", failed, "certconnector: cc.yaml has 1 mistake\n  listeners: none\ncertconnector.service: Failed\n", "failed",
+			"cc.yaml has 1 mistake; listeners: none (systemd says exit-code, exit status 1)"},
+		{"it said nothing", failed, "", "failed", "systemd says exit-code, exit status 1"},
+		{"no configuration", strings.NewReplacer("=failed", "=inactive", "ConditionResult=yes", "ConditionResult=no").Replace(failed), "", "stopped",
+			"its configuration is not there"},
+		{"there is none", "LoadState=not-found\nActiveState=inactive\n", "", "not installed", ""},
+	} {
+		h := newHost(t)
+		install(t, h, options())
+		h.show, h.journal = row.show, row.journal
+		st, err := h.linux().Status(t.Context())
+		if err != nil || st.State != row.state || st.Failure != row.failure {
+			t.Errorf("%s: %+v, %v", row.name, st, err)
+		}
+		if st.Installed && (st.Program != options().Program || st.Config != options().Config || !st.Enabled || st.Restarts != 3) {
+			t.Errorf("%s: %+v", row.name, st)
+		}
+		if st.Running() && (st.PID != 42 || st.Since.Unix() != 1767225600) {
+			t.Errorf("%s: %+v", row.name, st)
+		}
+	}
+}

@@ -1,0 +1,173 @@
+// Package service makes certconnector a service of the system and takes it
+// away again, as steps that can be shown, done and undone, for who has no
+// package: the program alone, from an archive. Where a package manages the
+// service it refuses, and says whose it is.
+//
+// Keys and journal are deleted by a purge alone.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/certconnector/certconnector/installer/steps"
+)
+
+// Name is what the service is called everywhere.
+const Name = "certconnector"
+
+// Options say what is installed or removed. Paths are absolute.
+type Options struct {
+	Program  string   // what the service runs
+	Config   string   // its configuration; it may still be missing
+	StateDir string   // folder for keys and journal
+	Ports    []string // Linux: ports that systemd opens for the service, those below 1024; others need no help
+	Account  string   // Windows: "NT SERVICE\certconnector", "DOMAIN\gmsa$", "LocalSystem", …
+	Firewall bool     // Windows: also let the ports through its firewall
+	Manual   bool     // it does not start with the system
+	Purge    bool     // of an uninstallation: delete configuration, keys and journal
+}
+
+// System is the service manager of an operating system.
+type System interface {
+	// Install lists what an installation consists of, or says why there can be
+	// none. It changes nothing.
+	Install(ctx context.Context, o Options) ([]steps.Step, error)
+	// Uninstall lists what a removal consists of.
+	Uninstall(ctx context.Context, o Options) ([]steps.Step, error)
+	// Hints tell what is left for a person after an installation.
+	Hints(o Options) []string
+	// Start starts the service and waits until it serves, Stop until it has
+	// stopped. Being so already is no error.
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+	// Restart stops the service if it runs, and starts it.
+	Restart(ctx context.Context) error
+	// Status asks how the service is. That there is none is no error.
+	Status(ctx context.Context) (Status, error)
+}
+
+// Status is what a system knows of the service.
+type Status struct {
+	Installed bool      `json:"installed"`
+	Package   string    `json:"package,omitempty"` // that manages the service; "": none
+	Enabled   bool      `json:"enabled"`           // it starts with the system
+	State     string    `json:"state"`             // running, starting, stopping, stopped, failed, …
+	PID       int       `json:"pid,omitempty"`
+	Since     time.Time `json:"since,omitzero"` // when it began to run
+	Restarts  int       `json:"restarts,omitempty"`
+	Account   string    `json:"account,omitempty"`
+	Program   string    `json:"program,omitempty"`
+	Config    string    `json:"config,omitempty"`
+	Failure   string    `json:"failure,omitempty"` // why it does not run; "": nothing is known
+}
+
+// Running reports whether the service serves.
+func (s Status) Running() bool { return s.State == "running" }
+
+// known are entries of a state folder that tell it is one of ours.
+var known = []string{"local.key", "journal.db"}
+
+// looksOurs reports whether a folder is a connector's, so that a mistyped path
+// never has another folder's files given away or deleted. One that is empty or
+// not there is nobody's.
+func looksOurs(folder string) (ours, empty bool, err error) {
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, true, nil
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("looking into a folder: %w", err)
+	}
+	for _, e := range entries {
+		if slices.Contains(known, e.Name()) {
+			return true, false, nil
+		}
+	}
+	return false, len(entries) == 0, nil
+}
+
+// purge lists the steps that delete what a service has left. They cannot be
+// undone, and so come last.
+func purge(o Options, real func(string) string) ([]steps.Step, error) {
+	state := real(o.StateDir)
+	ours, empty, err := looksOurs(state)
+	if err != nil {
+		return nil, err
+	}
+	if !ours && !empty {
+		return nil, fmt.Errorf("%q has neither a journal nor a local key: it is no state folder of a connector, and is not deleted; name the right one with --state-dir", o.StateDir)
+	}
+	list := []steps.Step{deletion("delete keys and journal in "+o.StateDir, state)}
+	config := real(o.Config)
+	if filepath.Dir(config) != state {
+		list = append(list, deletion("delete the configuration "+o.Config, config),
+			deletion("delete "+filepath.Join(filepath.Dir(o.Config), "environment"), filepath.Join(filepath.Dir(config), "environment")),
+			emptied(filepath.Dir(o.Config), filepath.Dir(config)))
+	}
+	return list, nil
+}
+
+// deletion is a step that deletes a file, or a folder with all that is in it.
+func deletion(does, path string) steps.Step {
+	return steps.Step{
+		Does:  does,
+		Holds: func(context.Context) (bool, error) { return missing(path) },
+		Do:    func(context.Context) error { return removeTree(path) },
+	}
+}
+
+// emptied is a step that removes a folder if nothing is left in it.
+func emptied(name, path string) steps.Step {
+	return steps.Step{
+		Does:  "remove the folder " + name + ", if nothing else is in it",
+		Holds: func(context.Context) (bool, error) { return missing(path) },
+		Do: func(context.Context) error {
+			if entries, err := os.ReadDir(path); err != nil || len(entries) > 0 {
+				return err
+			}
+			return os.Remove(path)
+		},
+	}
+}
+
+func missing(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}
+
+// removeTree removes a file or folder. Links are removed, not followed.
+// os.RemoveAll would do, but asks Windows for what Wine does not know.
+func removeTree(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("deleting: %w", err)
+	}
+	if info.IsDir() {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return fmt.Errorf("deleting: %w", err)
+		}
+		for _, e := range entries {
+			if err := removeTree(filepath.Join(path, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("deleting: %w", err)
+	}
+	return nil
+}

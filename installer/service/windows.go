@@ -1,0 +1,218 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/certconnector/certconnector/installer/steps"
+	"github.com/certconnector/certconnector/internal/durable"
+	"github.com/certconnector/certconnector/internal/osservice"
+)
+
+// VirtualAccount is the account that a service of Windows runs as where none
+// is chosen: its own, without a password, with rights on its folders alone. On
+// the network it is the computer.
+const VirtualAccount = `NT SERVICE\` + Name
+
+// upgradeCode is that of our package for Windows Installer.
+const upgradeCode = "{0F4C2C60-7E9E-4C0B-9F5D-3E2A4E6B5C11}"
+
+// Manager is what Windows does for the steps; osservice.Manager is it.
+type Manager interface {
+	Status(name string) (osservice.Status, error)
+	Command(s osservice.Spec) string
+	Install(s osservice.Spec) error
+	Restore(name string, was osservice.Status) error
+	Uninstall(name string) error
+	Start(ctx context.Context, name string) error
+	Stop(ctx context.Context, name string) error
+	EventSource(name string) (messageFile string, err error)
+	RegisterEventSource(name, messageFile string) error
+	UnregisterEventSource(name string) error
+	Packaged(upgradeCode string) (bool, error)
+}
+
+// Windows is a computer with a service manager of Windows.
+type Windows struct {
+	Manager Manager
+	// Restrict gives a folder to Administrators, SYSTEM and the accounts alone.
+	Restrict func(path string, accounts ...string) error
+	// Run runs a command and returns what it wrote to standard output.
+	Run func(ctx context.Context, name string, args ...string) (string, error)
+	// Failure tells why the service with a configuration ended when it last
+	// failed; "": nothing is known.
+	Failure func(config string) string
+}
+
+// Install implements System.
+func (w *Windows) Install(_ context.Context, o Options) ([]steps.Step, error) {
+	if err := errors.Join(w.unmanaged(), accountName(o.Account)); err != nil {
+		return nil, err
+	}
+	for _, path := range []string{o.Program, o.Config, o.StateDir} {
+		if !filepath.IsAbs(path) {
+			return nil, fmt.Errorf("%q is not absolute: a service starts in a folder of Windows", path)
+		}
+	}
+	if _, err := os.Stat(o.Program); err != nil {
+		return nil, fmt.Errorf("the program: %w", err)
+	}
+	ours, empty, err := looksOurs(o.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if !ours && !empty && !holdsOnly(o.StateDir, filepath.Base(o.Config)) {
+		return nil, fmt.Errorf("%q is not empty, and has neither a journal nor a local key: choose another --state-dir", o.StateDir)
+	}
+	list := []steps.Step{w.folder(o.StateDir, o.Account)}
+	if dir := filepath.Dir(o.Config); dir != o.StateDir {
+		if gone, err := missing(dir); gone || err != nil {
+			list = append(list, w.folder(dir, o.Account))
+		}
+	}
+	list = append(list, w.source(o.Program), w.service(o))
+	if o.Firewall {
+		list = append(list, w.firewall(o))
+	}
+	return list, nil
+}
+
+// unmanaged refuses a computer where our package manages the service.
+func (w *Windows) unmanaged() error {
+	packaged, err := w.Manager.Packaged(upgradeCode)
+	if err == nil && packaged {
+		return errors.New("the package for Windows Installer manages the service: change or remove it there (Settings, Apps, or msiexec); it keeps keys and journal")
+	}
+	return err
+}
+
+// holdsOnly reports whether a folder has one entry, of that name, or what an
+// installer and a log leave there.
+func holdsOnly(folder, name string) bool {
+	entries, err := os.ReadDir(folder)
+	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return e.Name() != name && e.Name() != "environment" && e.Name() != "last-failure.json" && !strings.HasPrefix(e.Name(), Name)
+	})
+}
+
+// accountName refuses accounts that would need a password: it would be typed,
+// and expire.
+func accountName(account string) error {
+	upper := strings.ToUpper(account)
+	switch {
+	case account == "", strings.ContainsAny(account, "\"\n\r"):
+		return errors.New("the account has no name")
+	case upper == "LOCALSYSTEM", strings.HasPrefix(upper, `NT AUTHORITY\`), strings.HasPrefix(upper, `NT SERVICE\`):
+		return nil
+	case strings.Contains(account, `\`) && strings.HasSuffix(account, "$"):
+		return nil
+	}
+	return fmt.Errorf(`the account %q would need a password here: use a group managed service account (DOMAIN\name$) or the default, %s`, account, VirtualAccount)
+}
+
+// granted are the accounts that need rights of their own on the folders.
+func granted(account string) []string {
+	if upper := strings.ToUpper(account); upper == "LOCALSYSTEM" || upper == `NT AUTHORITY\SYSTEM` {
+		return nil
+	}
+	return []string{account}
+}
+
+// folder is the step that makes a folder, or protects one that is there. What
+// rights that one had is not kept: they were too wide, or the same.
+func (w *Windows) folder(path, account string) steps.Step {
+	made := false
+	return steps.Step{
+		Does: "make the folder " + path + ", for Administrators, SYSTEM and " + account + " alone",
+		Do: func(context.Context) error {
+			gone, err := missing(path)
+			if err != nil {
+				return err
+			}
+			if gone {
+				if err := durable.MakeFolder(path); err != nil {
+					return err
+				}
+				made = true
+			}
+			if err := w.Restrict(path, granted(account)...); err != nil {
+				if made {
+					err = errors.Join(err, os.Remove(path))
+				}
+				return err
+			}
+			return nil
+		},
+		Undo: func() error {
+			if !made {
+				return nil
+			}
+			return os.Remove(path)
+		},
+	}
+}
+
+// source is the step that tells the Event Viewer where our events' texts are.
+func (w *Windows) source(program string) steps.Step {
+	var was string
+	return steps.Step{
+		Does: "register the event source " + Name + " in the Application log",
+		Holds: func(context.Context) (bool, error) {
+			file, err := w.Manager.EventSource(Name)
+			return strings.EqualFold(file, program), err
+		},
+		Do: func(context.Context) (err error) {
+			if was, err = w.Manager.EventSource(Name); err != nil {
+				return err
+			}
+			return w.Manager.RegisterEventSource(Name, program)
+		},
+		Undo: func() error {
+			if was == "" {
+				return w.Manager.UnregisterEventSource(Name)
+			}
+			return w.Manager.RegisterEventSource(Name, was)
+		},
+	}
+}
+
+// service is the step that makes the service, or changes one that is there.
+func (w *Windows) service(o Options) steps.Step {
+	spec := osservice.Spec{
+		Name: Name, DisplayName: "certconnector",
+		Description: "Certificates for devices by SCEP and Microsoft Intune",
+		Program:     o.Program, Arguments: []string{"run", "--config", o.Config}, Account: o.Account, Manual: o.Manual,
+	}
+	var was *osservice.Status
+	return steps.Step{
+		Does: "make the service " + Name + ", which runs as " + o.Account,
+		Holds: func(context.Context) (bool, error) {
+			st, err := w.Manager.Status(Name)
+			if errors.Is(err, osservice.ErrNotInstalled) {
+				return false, nil
+			}
+			return st.Command == w.Manager.Command(spec) && strings.EqualFold(st.Account, o.Account) && st.AutoStart != o.Manual, err
+		},
+		Do: func(context.Context) error {
+			st, err := w.Manager.Status(Name)
+			switch {
+			case err == nil:
+				was = &st
+			case !errors.Is(err, osservice.ErrNotInstalled):
+				return err
+			}
+			return w.Manager.Install(spec)
+		},
+		Undo: func() error {
+			if was != nil {
+				return w.Manager.Restore(Name, *was)
+			}
+			return w.Manager.Uninstall(Name)
+		},
+	}
+}
