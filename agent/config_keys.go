@@ -86,3 +86,10 @@ func (a *Agent) openKeys() {
 	}
 	a.keys = a.cfg.Keys.Open(a.log.Named("keys"))
 }
+
+// LoadKeySettings reads the part about keys of a configuration file, the rest
+// of which may be wrong: a key is made before all else.
+func LoadKeySettings(path string) (Keys, error) {
+	c, err := readConfig(path)
+	return c.Keys, err
+}
