@@ -110,7 +110,7 @@ func (s *service) startWith(o agent.Options) {
 	case <-ready:
 	case err := <-ended:
 		s.t.Fatalf("the agent ended: %v", err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		s.t.Fatal("the agent did not become ready")
 	}
 }

@@ -189,7 +189,7 @@ func TestRetrySucceeds(t *testing.T) {
 // The budget ends the attempts, and so does the caller.
 func TestTimeouts(t *testing.T) {
 	w := newWorld(t, intunetest.Options{}, func(cfg *intune.Config) {
-		cfg.Timeouts.Validate, cfg.Timeouts.Total = 50*time.Millisecond, 300*time.Millisecond
+		cfg.Timeouts.Validate, cfg.Timeouts.Total = 300*time.Millisecond, 2*time.Second
 		cfg.Backoff = retry.Schedule{First: 10 * time.Millisecond, Most: 10 * time.Millisecond}
 	})
 	csr := w.csr(t, intunetest.Ask{})

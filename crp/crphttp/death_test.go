@@ -93,7 +93,7 @@ func (m *machine) start(t *testing.T, failpoint string) {
 	}
 	process := m.process
 	t.Cleanup(func() { _ = process.Process.Kill(); _ = process.Wait() })
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if b, err := os.ReadFile(address); err == nil {
 			m.url = "http://" + string(b)
 			return

@@ -183,6 +183,20 @@ func (w *watch) last(t testing.TB) scephttp.Event {
 	return w.seen[len(w.seen)-1]
 }
 
+// await returns the first event, of an exchange whose end nobody else waited for.
+func (w *watch) await(t testing.TB) scephttp.Event {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		w.mu.Lock()
+		seen := len(w.seen)
+		w.mu.Unlock()
+		if seen > 0 {
+			break
+		}
+	}
+	return w.last(t)
+}
+
 func handler(t testing.TB, limits scephttp.Limits, endpoints ...scephttp.Endpoint) (*scephttp.Handler, *watch) {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
