@@ -5,6 +5,7 @@ package linux
 
 import (
 	_ "embed" // the units
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -43,17 +44,18 @@ type Paths struct {
 // Check refuses paths that a unit would read as something else, and those
 // that the unit hides from the service.
 func (p Paths) Check() error {
+	var errs []error
 	for _, f := range []struct{ what, path string }{{"the program", p.Program}, {"the configuration", p.Config}, {"the state folder", p.StateDir}} {
 		if !path.IsAbs(f.path) || strings.ContainsFunc(f.path, strange) {
-			return fmt.Errorf("%s is at %q: a unit needs an absolute path of letters, digits and . _ - + @ /", f.what, f.path)
+			errs = append(errs, fmt.Errorf("%s is at %q: a unit needs an absolute path of letters, digits and . _ - + @ /", f.what, f.path))
 		}
 		for _, hidden := range []string{"/home/", "/root/", "/tmp/", "/var/tmp/", "/run/user/"} {
 			if strings.HasPrefix(f.path, hidden) {
-				return fmt.Errorf("%s is at %q, and %s is hidden from the service: put it elsewhere, a program into /usr/local/bin", f.what, f.path, hidden)
+				errs = append(errs, fmt.Errorf("%s is at %q, and %s is hidden from the service: put it elsewhere, a program into /usr/local/bin", f.what, f.path, hidden))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func strange(r rune) bool {

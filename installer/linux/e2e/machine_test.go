@@ -90,7 +90,7 @@ func boot(t *testing.T) *machine {
 // try runs a command in the machine.
 func (m *machine) try(args ...string) (string, error) {
 	return m.enter([]string{"-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"},
-		append([]string{"env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}, args...))
+		append([]string{"env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}, args...))
 }
 
 // beside runs a command of this host in the machine's network: a device.
