@@ -101,7 +101,7 @@ const (
 	stopWithin  = 10 * time.Second // for calls under way when the service stops, which has 15 s for all
 	mostBatch   = 500
 	keepOver    = 90 * 24 * time.Hour // for jobs that are over
-	sweepBatch  = 500                 // of them looked at every watchEvery
+	sweepBatch  = 100                 // of them looked at every watchEvery: an enrolment may wait for it
 )
 
 // Jobs asks, works and reports while Run runs.
