@@ -39,9 +39,19 @@ import (
 	"github.com/certconnector/certconnector/internal/retry"
 )
 
+// Journal is what asking, working and reporting need of a journal.Jobs.
+type Journal interface {
+	journal.Leads
+	journal.JobIntake
+	journal.JobWork
+	journal.JobReports
+	journal.JobSources
+	journal.JobSweep
+}
+
 // Config is what New needs.
 type Config struct {
-	Journal journal.Jobs
+	Journal Journal
 	// Owner names this instance among those that share the journal. It stays
 	// the same over restarts, so that a restarted instance has its leads back.
 	Owner string
