@@ -13,6 +13,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent/control"
 	"github.com/certconnector/certconnector/internal/configfile"
+	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -79,8 +80,10 @@ func (s *Service) apply(ctx context.Context) (done control.Reload, err error) {
 	if err != nil {
 		return done, errors.Join(err, a.down.run(next.ShutdownGrace))
 	}
+	failpoint.Hit("reload.built")
 	s.setLevel(next.Log.Level)
 	s.switchTo(a, opened)
+	failpoint.Hit("reload.switched")
 	return done, nil
 }
 
