@@ -15,8 +15,9 @@ import (
 
 // certmonger runs the service on a private socket, without D-Bus, for the
 // length of one script. It returns what the script printed; getcert exits with
-// 0 whatever happened, so that the text and the files are what counts.
-func certmonger(t *testing.T, dir, script string) string {
+// 0 whatever happened, so that the text and the files are what counts. wrap is
+// put before the command line.
+func certmonger(t *testing.T, dir, script string, wrap ...string) string {
 	t.Helper()
 	need(t, "certmonger", "certmonger")
 	env := []string{
@@ -30,7 +31,8 @@ func certmonger(t *testing.T, dir, script string) string {
 		}
 	}
 	writeFile(t, dir+"/steps.sh", []byte(script))
-	o := execute(t, dir, env, "timeout", "80", "certmonger", "-L", "-P", dir+"/sock", "-n", "-d", "1", "-p", dir+"/pid", "-c", "sh "+dir+"/steps.sh")
+	args := append(append([]string{"80"}, wrap...), "certmonger", "-L", "-P", dir+"/sock", "-n", "-d", "1", "-p", dir+"/pid", "-c", "sh "+dir+"/steps.sh")
+	o := execute(t, dir, env, "timeout", args...)
 	return o.stdout + o.stderr
 }
 
