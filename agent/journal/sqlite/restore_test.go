@@ -145,7 +145,7 @@ func TestRestoreRefuses(t *testing.T) {
 		from func(t *testing.T) string
 		want string
 	}{
-		{"what is not there", func(t *testing.T) string { return filepath.Join(t.TempDir(), "none") }, "no such file"},
+		{"what is not there", func(t *testing.T) string { return filepath.Join(t.TempDir(), "none") }, "reading the copy"},
 		{"a folder", func(t *testing.T) string { return t.TempDir() }, "is no file"},
 		{"the journal itself", func(*testing.T) string { return w.path }, "itself"},
 		{"some text", func(t *testing.T) string { return made(t, []byte(strings.Repeat("some text, no database. ", 100))) }, "not a journal"},

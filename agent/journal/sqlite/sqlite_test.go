@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -128,7 +129,7 @@ func TestSecondProcessIsToldOfTheFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Open(path, Options{Owner: "the day shift"})
-	if err == nil || !strings.Contains(err.Error(), "the night shift") || !strings.Contains(err.Error(), path) {
+	if err == nil || !strings.Contains(err.Error(), "the night shift") || !strings.Contains(err.Error(), strconv.Quote(path)) {
 		t.Errorf("second one is told %v", err)
 	}
 	if err := first.Close(); err != nil {
@@ -165,7 +166,7 @@ func TestFilesThatAreNoJournalAreRefused(t *testing.T) {
 	} {
 		before, _ := os.ReadFile(path)
 		_, err := Open(path, Options{})
-		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), path) {
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), strconv.Quote(path)) {
 			t.Errorf("%s: error %v, want one with %q and the path", filepath.Base(path), err, says)
 		}
 		if after, _ := os.ReadFile(path); string(after) != string(before) {
@@ -210,7 +211,7 @@ func TestDiskFull(t *testing.T) {
 	d.fault = noSpace
 	d.mu.Unlock()
 	_, _, err = j.Begin(t.Context(), request("refused", false))
-	if err == nil || !strings.Contains(err.Error(), "no space") || !strings.Contains(err.Error(), path) {
+	if err == nil || !strings.Contains(err.Error(), "no space") || !strings.Contains(err.Error(), strconv.Quote(path)) {
 		t.Fatalf("full disk: %v", err)
 	}
 	if j.Err() != nil {
@@ -243,7 +244,7 @@ func TestFailedSyncIsTheEnd(t *testing.T) {
 	if _, _, err := j.Begin(t.Context(), request("a", false)); err == nil {
 		t.Fatal("a sync that failed was answered as a success")
 	}
-	if j.Err() == nil || !strings.Contains(j.Err().Error(), path) {
+	if j.Err() == nil || !strings.Contains(j.Err().Error(), strconv.Quote(path)) {
 		t.Errorf("Err says %v", j.Err())
 	}
 	if _, err := j.Entry(t.Context(), 1); !errors.Is(err, errDead) {

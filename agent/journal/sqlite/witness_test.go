@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -369,7 +370,7 @@ func TestWitnessFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Open(w.path, w.options())
-		if err == nil || !strings.Contains(err.Error(), w.witness) {
+		if err == nil || !strings.Contains(err.Error(), strconv.Quote(w.witness)) {
 			t.Errorf("open: %v, want an error with the path", err)
 		}
 		if b, _ := os.ReadFile(w.witness); string(b) != "a key, perhaps\n" {
