@@ -114,6 +114,7 @@ func (a *Agent) buildADCS(c CA, chain []*x509.Certificate) (ca.Authority, error)
 	if cfg.NTLM, err = b.NTLM.ntlm(); err != nil {
 		return nil, err
 	}
+	cfg.SSPI = b.SSPI.load()
 	bridge, err := adcs.New(cfg)
 	if err != nil {
 		return nil, err
@@ -138,6 +139,7 @@ func (a *Agent) buildCertsrv(c CA, chain []*x509.Certificate) (ca.Authority, err
 	if cfg.NTLM, err = b.NTLM.ntlm(); err != nil {
 		return nil, err
 	}
+	cfg.SSPI = b.SSPI.load()
 	if user, password, err := b.Basic.load(); err != nil {
 		return nil, err
 	} else if b.Basic != nil {
@@ -168,6 +170,7 @@ func (a *Agent) buildWSTEP(c CA, chain []*x509.Certificate) (ca.Authority, error
 	if cfg.Kerberos, err = b.Kerberos.load(); err != nil {
 		return nil, err
 	}
+	cfg.SSPI = b.SSPI.load()
 	if user, password, err := b.User.load(); err != nil {
 		return nil, err
 	} else if b.User != nil {
@@ -214,6 +217,13 @@ func (k *Kerberos) load() (*negotiate.Kerberos, error) {
 		}
 	}
 	return out, nil
+}
+
+func (s *SSPI) load() *negotiate.SSPI {
+	if s == nil {
+		return nil
+	}
+	return &negotiate.SSPI{SPN: s.SPN, NTLM: s.NTLM}
 }
 
 func (p *Password) ntlm() (*negotiate.NTLM, error) {

@@ -23,6 +23,8 @@ type ADCS struct {
 	// Unsafe: sign in by NTLM, which proves nothing of the server. For hosts
 	// without Kerberos.
 	NTLM *Password `yaml:"ntlm"`
+	// On Windows: sign in as the account of the service. "sspi: {}" does.
+	SSPI *SSPI `yaml:"sspi"`
 	// Wrap the sign-in in SPNEGO, for hosts that refuse it bare. Default false.
 	SPNEGO bool `yaml:"spnego"`
 	// Address to connect to, where the host's name does not resolve to it.
@@ -44,6 +46,8 @@ type Certsrv struct {
 	Kerberos *Kerberos `yaml:"kerberos"`
 	// Unsafe: sign in by NTLM, which can be relayed.
 	NTLM *Password `yaml:"ntlm"`
+	// On Windows: sign in as the account of the service. "sspi: {}" does.
+	SSPI *SSPI `yaml:"sspi"`
 	// Sign in by name and password, which the server sees.
 	Basic *Password `yaml:"basic"`
 	// Sign in by a client certificate, alone or besides.
@@ -71,6 +75,8 @@ type WSTEP struct {
 	CAName string `yaml:"ca_name"`
 	// Sign in by Kerberos.
 	Kerberos *Kerberos `yaml:"kerberos"`
+	// On Windows: sign in as the account of the service. "sspi: {}" does.
+	SSPI *SSPI `yaml:"sspi"`
 	// Sign in by name and password in the message.
 	User *Password `yaml:"user"`
 	// Sign in by a client certificate.
@@ -104,6 +110,20 @@ type Kerberos struct {
 	// (web) and its name.
 	SPN string `yaml:"spn"`
 }
+
+// SSPI signs in as the account that runs the service on Windows: its virtual
+// account (the computer's in the domain), a group managed account or a user.
+// Windows has the credentials; no password or keytab is stored.
+type SSPI struct {
+	// Unsafe: NTLM instead of Kerberos, which proves nothing of the server and can
+	// be relayed. Default false.
+	NTLM bool `yaml:"ntlm"`
+	// Service principal name of the CA's host. Default empty: host/ (RPC) or HTTP/
+	// (web) and its name.
+	SPN string `yaml:"spn"`
+}
+
+func (s *SSPI) ntlm() bool { return s != nil && s.NTLM }
 
 // Password is a name and a password.
 type Password struct {

@@ -167,14 +167,17 @@ func (a CA) check(from *keys.Keys, at string, m *mistakes) {
 	case a.ADCS != nil:
 		a.ADCS.Kerberos.check(at+".adcs.kerberos", m)
 		a.ADCS.NTLM.check(at+".adcs.ntlm", m)
+		a.ADCS.SSPI.check(at+".adcs.sspi", m)
 	case a.Certsrv != nil:
 		a.Certsrv.Kerberos.check(at+".certsrv.kerberos", m)
 		a.Certsrv.NTLM.check(at+".certsrv.ntlm", m)
+		a.Certsrv.SSPI.check(at+".certsrv.sspi", m)
 		a.Certsrv.Basic.check(at+".certsrv.basic", m)
 		a.Certsrv.ClientCertificate.checkIfSet(from, at+".certsrv.client_certificate", m)
 		checkRootsIfSet(a.Certsrv.CAFile, at+".certsrv.ca_file", m)
 	case a.WSTEP != nil:
 		a.WSTEP.Kerberos.check(at+".wstep.kerberos", m)
+		a.WSTEP.SSPI.check(at+".wstep.sspi", m)
 		a.WSTEP.User.check(at+".wstep.user", m)
 		a.WSTEP.ClientCertificate.checkIfSet(from, at+".wstep.client_certificate", m)
 		checkRootsIfSet(a.WSTEP.CAFile, at+".wstep.ca_file", m)
@@ -194,6 +197,16 @@ func (k *Kerberos) check(at string, m *mistakes) {
 		}
 	case k.Password != nil:
 		k.Password.check(at+".password", m)
+	}
+}
+
+// check says that this system has no SSPI.
+func (s *SSPI) check(at string, m *mistakes) {
+	if s == nil {
+		return
+	}
+	if err := s.load().Check(); err != nil {
+		m.Add(at, "%v", err)
 	}
 }
 

@@ -87,7 +87,9 @@ func fullSample() Config {
 			b.Kerberos, b.Revoke = kerberos(Kerberos{Keytab: "secrets/connector.keytab"}), "csra"
 		})},
 		{Name: "dcom-ntlm", ADCS: adcs(func(b *ADCS) { b.NTLM = password })},
+		{Name: "dcom-windows", ADCS: adcs(func(b *ADCS) { b.SSPI = &SSPI{} })},
 		{Name: "web", Certsrv: web(func(b *Certsrv) { b.Kerberos = kerberos(Kerberos{Password: &SecretRef{File: "secrets/connector"}}) })},
+		{Name: "web-windows", Certsrv: web(func(b *Certsrv) { b.SSPI = &SSPI{} })},
 		{Name: "web-ntlm", Certsrv: web(func(b *Certsrv) { b.NTLM = password })},
 		{Name: "web-basic", Certsrv: web(func(b *Certsrv) { b.Basic, b.ClientCertificate, b.Proxy = password, &client, through })},
 		{Name: "soap", WSTEP: soap(func(b *WSTEP) { b.ClientCertificate, b.Proxy = &client, through })},
@@ -99,6 +101,9 @@ func fullSample() Config {
 			b.Policy = strings.Replace(b.Policy, "_CEP_Certificate", "_CEP_Kerberos", 1)
 		})},
 		{Name: "issuing", Roads: []string{"dcom", "web"}},
+		{Name: "soap-windows", WSTEP: soap(func(b *WSTEP) {
+			b.SSPI, b.Policy = &SSPI{}, strings.Replace(b.Policy, "_CEP_Certificate", "_CEP_Kerberos", 1)
+		})},
 	} {
 		more.Concurrent, more.Queue = 8, 256
 		if more.Embedded == nil {

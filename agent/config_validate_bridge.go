@@ -75,8 +75,11 @@ func (a *ADCS) validate(at string, m *mistakes) {
 	if a.Approve && a.Revoke == "" {
 		m.Add(at+".approve", "needs revoke: csra; it takes the same right")
 	}
-	if (a.Kerberos == nil) == (a.NTLM == nil) {
-		m.Add(at, "needs exactly one of kerberos and ntlm")
+	if !signsIn(false, a.Kerberos != nil, a.NTLM != nil, a.SSPI != nil) {
+		m.Add(at, "needs exactly one of kerberos, ntlm and sspi")
+	}
+	if a.SSPI != nil && a.SPNEGO {
+		m.Add(at+".spnego", "does not go with sspi: hosts take its sign-in bare")
 	}
 	a.Kerberos.validate(at+".kerberos", m)
 	a.NTLM.validate(at+".ntlm", m)
@@ -88,8 +91,8 @@ func (a *ADCS) validate(at string, m *mistakes) {
 
 func (c *Certsrv) validate(at string, m *mistakes) {
 	httpsURL(m, at+".url", c.URL)
-	if !signsIn(c.ClientCertificate != nil, c.Kerberos != nil, c.NTLM != nil, c.Basic != nil) {
-		m.Add(at, "needs one of kerberos, ntlm and basic, or client_certificate")
+	if !signsIn(c.ClientCertificate != nil, c.Kerberos != nil, c.NTLM != nil, c.SSPI != nil, c.Basic != nil) {
+		m.Add(at, "needs one of kerberos, ntlm, sspi and basic, or client_certificate")
 	}
 	c.Kerberos.validate(at+".kerberos", m)
 	c.NTLM.validate(at+".ntlm", m)
@@ -123,13 +126,13 @@ func (w *WSTEP) validate(at string, m *mistakes) {
 		httpsURL(m, fmt.Sprintf("%s.enrollment[%d]", at, i), u)
 	}
 	ways := 0
-	for _, set := range []bool{w.Kerberos != nil, w.User != nil, w.ClientCertificate != nil} {
+	for _, set := range []bool{w.Kerberos != nil, w.SSPI != nil, w.User != nil, w.ClientCertificate != nil} {
 		if set {
 			ways++
 		}
 	}
 	if ways != 1 {
-		m.Add(at, "needs exactly one of kerberos, user and client_certificate")
+		m.Add(at, "needs exactly one of kerberos, sspi, user and client_certificate")
 	}
 	w.Kerberos.validate(at+".kerberos", m)
 	w.User.validate(at+".user", m)

@@ -51,7 +51,8 @@ func (c *Config) Warnings() []string {
 		}
 	}
 	for i, a := range c.CAs {
-		if a.ADCS != nil && a.ADCS.NTLM != nil || a.Certsrv != nil && a.Certsrv.NTLM != nil {
+		if a.ADCS != nil && (a.ADCS.NTLM != nil || a.ADCS.SSPI.ntlm()) || a.Certsrv != nil && (a.Certsrv.NTLM != nil || a.Certsrv.SSPI.ntlm()) ||
+			a.WSTEP != nil && a.WSTEP.SSPI.ntlm() {
 			warn("cas[%d]: %q signs in by NTLM, which proves nothing of the server and can be relayed; Kerberos is safer", i, a.Name)
 		}
 	}

@@ -41,10 +41,11 @@ type Config struct {
 	// Dial opens connections below TLS, as through a proxy; nil: TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	// At most one of Kerberos, NTLM and Basic; a client certificate alone or
+	// At most one of Kerberos, NTLM, SSPI and Basic; a client certificate alone or
 	// besides.
 	Kerberos    *negotiate.Kerberos
 	NTLM        *negotiate.NTLM
+	SSPI        *negotiate.SSPI // Windows only
 	Basic       *negotiate.Basic
 	Certificate *negotiate.Certificate
 
@@ -108,7 +109,7 @@ func New(c Config) (*CA, error) {
 	}
 	transport, err := negotiate.NewTransport(negotiate.TransportConfig{
 		Host: base.Host, Roots: c.Roots,
-		Kerberos: c.Kerberos, NTLM: c.NTLM, Basic: c.Basic, Certificate: c.Certificate,
+		Kerberos: c.Kerberos, NTLM: c.NTLM, SSPI: c.SSPI, Basic: c.Basic, Certificate: c.Certificate,
 		Connections: c.Connections, Dial: c.Dial,
 	})
 	if err != nil {

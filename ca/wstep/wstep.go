@@ -36,7 +36,7 @@ type User struct {
 }
 
 // Config says where the services are and as whom to ask: exactly one of User,
-// Kerberos, NTLM and Certificate.
+// Kerberos, NTLM, SSPI and Certificate.
 type Config struct {
 	// Policy is the address of the policy service, as
 	// https://pki.corp.example/ADPolicyProvider_CEP_Kerberos/service.svc/CEP.
@@ -56,6 +56,7 @@ type Config struct {
 	User        *User
 	Kerberos    *negotiate.Kerberos
 	NTLM        *negotiate.NTLM // at the services that are named Kerberos
+	SSPI        *negotiate.SSPI // there too; Windows only
 	Certificate *negotiate.Certificate
 
 	Roots *x509.CertPool // vouch for the services' TLS certificates; nil: the system's
@@ -129,6 +130,7 @@ func (c *CA) readKind() error {
 		kind  int
 	}{
 		{c.config.Kerberos != nil, byKerberos}, {c.config.NTLM != nil, byKerberos},
+		{c.config.SSPI != nil, byKerberos},
 		{c.config.User != nil, byUser}, {c.config.Certificate != nil, byCertificate},
 	} {
 		if k.given {
@@ -136,7 +138,7 @@ func (c *CA) readKind() error {
 		}
 	}
 	if given != 1 {
-		return errors.New("name exactly one of user, kerberos, ntlm and certificate to sign in with")
+		return errors.New("name exactly one of user, kerberos, ntlm, sspi and certificate to sign in with")
 	}
 	if u := c.config.User; u != nil && (u.Name == "" || u.Password == "" || !isText(u.Name) || !isText(u.Password.Reveal())) {
 		return errors.New("user name or password is missing or has control characters")
@@ -201,7 +203,7 @@ func (c *CA) transport(address string) (*negotiate.Transport, error) {
 		return nil, fmt.Errorf("the policy named more than %d hosts since the start", most)
 	}
 	t, err := negotiate.NewTransport(negotiate.TransportConfig{
-		Host: u.Host, Roots: c.config.Roots, Kerberos: c.config.Kerberos, NTLM: c.config.NTLM,
+		Host: u.Host, Roots: c.config.Roots, Kerberos: c.config.Kerberos, NTLM: c.config.NTLM, SSPI: c.config.SSPI,
 		Certificate: c.config.Certificate, Connections: c.config.Connections, Dial: c.config.Dial, Now: c.config.Clock,
 	})
 	if err != nil {
@@ -218,6 +220,8 @@ func (c *CA) Mechanism() string {
 		return "Kerberos"
 	case c.config.NTLM != nil:
 		return "NTLM"
+	case c.config.SSPI != nil:
+		return c.config.SSPI.Name()
 	case c.config.User != nil:
 		return "UsernameToken"
 	}

@@ -69,7 +69,7 @@ type authIdentity struct {
 }
 
 // encode returns nil for the account that runs the program.
-func (i *identity) encode() (*authIdentity, error) {
+func (i *Identity) encode() (*authIdentity, error) {
 	if i == nil {
 		return nil, nil
 	}
@@ -78,7 +78,7 @@ func (i *identity) encode() (*authIdentity, error) {
 		text   string
 		to     **uint16
 		length *uint32
-	}{{i.user, &a.user, &a.userLength}, {i.domain, &a.domain, &a.domainLength}, {i.password, &a.password, &a.passwordLength}} {
+	}{{i.User, &a.user, &a.userLength}, {i.Domain, &a.domain, &a.domainLength}, {i.Password.Reveal(), &a.password, &a.passwordLength}} {
 		u, err := windows.UTF16FromString(f.text)
 		if err != nil {
 			return nil, err

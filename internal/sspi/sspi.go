@@ -4,7 +4,11 @@
 // password, keytab or ticket is stored.
 package sspi
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/certconnector/certconnector/internal/secret"
+)
 
 // Package names a security package of Windows. There is no "Negotiate": what
 // falls back from one to the other lets a man in the middle choose.
@@ -33,11 +37,15 @@ type Request struct {
 	// (RFC 5929); nil: none.
 	Binding []byte
 
-	as *identity // of tests: not the account that runs the program
+	// TestingAs signs in as another account; tests have none that Windows knows.
+	TestingAs *Identity
 }
 
-// identity is an account by name and password.
-type identity struct{ user, domain, password string }
+// Identity is an account by name and password.
+type Identity struct {
+	User, Domain string
+	Password     secret.Text
+}
 
 // Part is a piece of a message. Seal and Open work in place.
 type Part struct {

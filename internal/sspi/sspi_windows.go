@@ -76,7 +76,7 @@ func New(r Request) (*Context, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service principal name: %w", err)
 	}
-	as, err := r.as.encode()
+	as, err := r.TestingAs.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -167,23 +167,30 @@ func (c *Context) step(in []byte) (out []byte, done bool, err error) {
 		return nil, false, errors.New("sspi: a token is longer than its room")
 	}
 	if c.done {
-		if err := c.ready(uintptr(attributes)); err != nil {
+		if err := c.ready(attributes); err != nil {
 			return nil, false, err
 		}
 	}
 	return out[:answer[0].size], c.done, nil
 }
 
-// ready checks what Windows promises of the finished context.
-func (c *Context) ready(attributes uintptr) error {
+// ready checks what was negotiated for the finished context.
+func (c *Context) ready(negotiated uint32) error {
 	if !c.request.DCE {
 		return nil
+	}
+	if negotiated == 0 { // as always under Wine with NTLM
+		const flags = 14 // SECPKG_ATTR_FLAGS
+		status, _, _ := queryAttributes.Call(uintptr(unsafe.Pointer(&c.h.context)), flags, uintptr(unsafe.Pointer(&negotiated)))
+		if err := failure(status); err != nil {
+			return fmt.Errorf("asking what was negotiated: %w", err)
+		}
 	}
 	for flag, what := range map[uintptr]string{
 		confidentiality: "messages would not be encrypted", integrity: "messages would not be signed",
 		mutual: "the server did not prove who it is",
 	} {
-		if c.flags&flag != 0 && attributes&flag == 0 {
+		if c.flags&flag != 0 && uintptr(negotiated)&flag == 0 {
 			return fmt.Errorf("%w: %s with %s: %s", ErrRefused, c.request.Target, c.request.Package, what)
 		}
 	}
