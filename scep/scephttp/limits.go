@@ -43,10 +43,10 @@ type Limits struct {
 	Held int
 
 	// PerSource is how many of them one source address (an IPv6 source is a
-	// /64) may have; default half of Held, negative: no limit. A proxy or a NAT
-	// is one source: a limit fit for single devices would lock out all behind
-	// it. Loopback addresses are those of a proxy on this machine, and have no
-	// limit.
+	// /64) may have; default half of Held, negative: no limit. A NAT, or a proxy
+	// that nobody trusts to name devices (internal/forwarded), is one source: a
+	// limit fit for single devices would lock out all behind it. Loopback
+	// addresses are those of such a proxy on this machine, and have no limit.
 	PerSource int
 
 	// Large is how many of them may have a body of more than 64 KiB; default
@@ -68,8 +68,8 @@ type Limits struct {
 	Sources        int  // how many failing sources are remembered; default 16384
 	ExemptLoopback bool // count no failures of 127.0.0.0/8 and ::1
 
-	// Source tells the device's address, for a proxy in front; default is the
-	// peer of the connection.
+	// Source tells the device's address; default is the request's RemoteAddr,
+	// the peer of the connection or whom a trusted proxy names.
 	Source func(*http.Request) netip.Addr
 }
 
@@ -111,7 +111,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// peer is the address of the connection's other end.
+// peer is the address of the connection's other end, or whom a trusted proxy
+// speaks for.
 func peer(r *http.Request) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -27,7 +27,8 @@ func (h *Handler) Queue() admission.Stats { return h.gate.Stats() }
 // answered.
 func (x *exchange) room() (release func()) {
 	source := pace.Source(x.source)
-	// From this machine comes a proxy, with all who are behind it.
+	// From this machine comes a proxy that nobody trusts to name devices, with
+	// all who are behind it.
 	perSource := x.limits.PerSource > 0 && !x.source.IsLoopback()
 	perEndpoint := x.endpoint.Held > 0
 	if perSource && !x.sources.Enter(source, x.limits.PerSource) {
