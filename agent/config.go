@@ -127,15 +127,16 @@ type Limits struct {
 	// Exchanges that may be under way at one time, held ones included; more get
 	// 503. Default 2000.
 	Held int `yaml:"held"`
-	// How many of them one source address may have. A proxy or a NAT is one
-	// source; addresses of this machine have no limit. Default 0: half of held;
-	// -1: no limit.
+	// How many of them one source address may have. A NAT, or a proxy that no
+	// trusted_proxies names, is one source; addresses of this machine have no
+	// limit. Default 0: half of held; -1: no limit.
 	PerSource int `yaml:"per_source"`
 	// Connections open at one time on one listener; more wait to be accepted.
 	// Default 4096.
 	Connections int `yaml:"connections"`
 	// Unreadable or refused messages a minute from one source address before
-	// it gets 503. Default 60. A proxy or a NAT is one source: raise it there.
+	// it gets 503. Default 60. A NAT, or a proxy that no trusted_proxies names, is
+	// one source: raise it there.
 	FailuresPerMinute int `yaml:"failures_per_minute"`
 	// Time for the request's header to arrive. Default 10s.
 	ReadHeaderTimeout time.Duration `yaml:"read_header_timeout"`
