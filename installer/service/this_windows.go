@@ -14,7 +14,9 @@ import (
 // service with a configuration ended when it last failed; a root is for tests
 // on Linux.
 func This(_ string, failure func(config string) string) System {
-	return &Windows{Manager: osservice.Manager{}, Restrict: secret.RestrictFolder, Run: command, Failure: failure}
+	return &Windows{
+		Manager: osservice.Manager{}, Restrict: secret.RestrictFolder, Readable: secret.ReadableFolder, Run: command, Failure: failure,
+	}
 }
 
 // command runs a program; what it complained of is in the error.

@@ -40,8 +40,9 @@ type Manager interface {
 // Windows is a computer with a service manager of Windows.
 type Windows struct {
 	Manager Manager
-	// Restrict gives a folder to Administrators, SYSTEM and the accounts alone.
-	Restrict func(path string, accounts ...string) error
+	// Restrict gives a folder to Administrators, SYSTEM and the accounts alone;
+	// with Readable the accounts may only read.
+	Restrict, Readable func(path string, accounts ...string) error
 	// Run runs a command and returns what it wrote to standard output.
 	Run func(ctx context.Context, name string, args ...string) (string, error)
 	// Failure tells why the service with a configuration ended when it last
@@ -69,13 +70,18 @@ func (w *Windows) Install(_ context.Context, o Options) ([]steps.Step, error) {
 	if !ours && !empty && !holdsOnly(o.StateDir, filepath.Base(o.Config)) {
 		return nil, fmt.Errorf("%q is not empty, and has neither a journal nor a local key: choose another --state-dir", o.StateDir)
 	}
-	list := []steps.Step{w.folder(o.StateDir, o.Account)}
+	var list []steps.Step
 	if dir := filepath.Dir(o.Config); dir != o.StateDir {
-		if gone, err := missing(dir); gone || err != nil {
-			list = append(list, w.folder(dir, o.Account))
+		gone, err := missing(dir)
+		if err != nil {
+			return nil, err
+		}
+		// A folder that is there and not named after us is somebody else's too.
+		if gone || strings.EqualFold(filepath.Base(dir), Name) {
+			list = append(list, w.folder(dir, o.Account, "read by", w.Readable))
 		}
 	}
-	list = append(list, w.source(o.Program), w.service(o))
+	list = append(list, w.folder(o.StateDir, o.Account, "written by", w.Restrict), w.source(o.Program), w.service(o))
 	if o.Firewall {
 		list = append(list, w.firewall(o))
 	}
@@ -115,20 +121,24 @@ func accountName(account string) error {
 	return fmt.Errorf(`the account %q would need a password here: use a group managed service account (DOMAIN\name$) or the default, %s`, account, VirtualAccount)
 }
 
-// granted are the accounts that need rights of their own on the folders.
+// granted are the accounts that get rights on the folders: the service itself,
+// whose identity is in its token whatever it runs as, and the account for
+// commands that somebody runs as it.
 func granted(account string) []string {
-	if upper := strings.ToUpper(account); upper == "LOCALSYSTEM" || upper == `NT AUTHORITY\SYSTEM` {
-		return nil
+	list := []string{VirtualAccount}
+	upper := strings.ToUpper(account)
+	if upper != "LOCALSYSTEM" && upper != `NT AUTHORITY\SYSTEM` && !strings.EqualFold(account, VirtualAccount) {
+		list = append(list, account)
 	}
-	return []string{account}
+	return list
 }
 
 // folder is the step that makes a folder, or protects one that is there. What
 // rights that one had is not kept: they were too wide, or the same.
-func (w *Windows) folder(path, account string) steps.Step {
+func (w *Windows) folder(path, account, may string, give func(string, ...string) error) steps.Step {
 	made := false
 	return steps.Step{
-		Does: "make the folder " + path + ", for Administrators, SYSTEM and " + account + " alone",
+		Does: "make the folder " + path + ", for Administrators and SYSTEM, and " + may + " " + strings.Join(granted(account), " and "),
 		Do: func(context.Context) error {
 			gone, err := missing(path)
 			if err != nil {
@@ -140,7 +150,7 @@ func (w *Windows) folder(path, account string) steps.Step {
 				}
 				made = true
 			}
-			if err := w.Restrict(path, granted(account)...); err != nil {
+			if err := give(path, granted(account)...); err != nil {
 				if made {
 					err = errors.Join(err, os.Remove(path))
 				}
@@ -184,8 +194,8 @@ func (w *Windows) source(program string) steps.Step {
 // service is the step that makes the service, or changes one that is there.
 func (w *Windows) service(o Options) steps.Step {
 	spec := osservice.Spec{
-		Name: Name, DisplayName: "certconnector",
-		Description: "Certificates for devices by SCEP and Microsoft Intune",
+		Name: Name, DisplayName: "Certificate connector",
+		Description: "Issues certificates to devices by SCEP and Microsoft Intune.",
 		Program:     o.Program, Arguments: []string{"run", "--config", o.Config}, Account: o.Account, Manual: o.Manual,
 	}
 	var was *osservice.Status

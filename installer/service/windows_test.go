@@ -40,21 +40,27 @@ func newWindows(t *testing.T) *fakeWindows {
 }
 
 func (f *fakeWindows) options() Options {
-	data := filepath.Join(f.dir, "data")
+	data := filepath.Join(f.dir, Name)
 	return Options{
 		Program: filepath.Join(f.dir, "certconnector.exe"), Config: filepath.Join(data, "certconnector.yaml"),
-		StateDir: data, Ports: []string{"443"}, Account: VirtualAccount,
+		StateDir: filepath.Join(data, "state"), Ports: []string{"443"}, Account: VirtualAccount,
 	}
 }
 
 func (f *fakeWindows) windows() *Windows {
-	return &Windows{Manager: f, Run: f.run, Failure: func(string) string { return "address in use" }, Restrict: func(path string, accounts ...string) error {
-		if err := f.change(); err != nil {
-			return err
+	give := func(right string) func(string, ...string) error {
+		return func(path string, accounts ...string) error {
+			if err := f.change(); err != nil {
+				return err
+			}
+			f.restricted[path] = right + strings.Join(accounts, " ")
+			return nil
 		}
-		f.restricted[path] = strings.Join(accounts, " ")
-		return nil
-	}}
+	}
+	return &Windows{
+		Manager: f, Run: f.run, Failure: func(string) string { return "address in use" },
+		Restrict: give("written by "), Readable: give("read by "),
+	}
 }
 
 func (f *fakeWindows) change() error {
@@ -183,7 +189,8 @@ func TestWindowsInstallsAndFindsNothingToDoTheSecondTime(t *testing.T) {
 	if f.source != o.Program || !f.rule || f.service == nil || f.service.Account != VirtualAccount || !f.service.AutoStart {
 		t.Errorf("got %+v, service %+v", f, f.service)
 	}
-	if want := map[string]string{o.StateDir: VirtualAccount}; !maps.Equal(f.restricted, want) {
+	want := map[string]string{o.StateDir: "written by " + VirtualAccount, filepath.Dir(o.Config): "read by " + VirtualAccount}
+	if !maps.Equal(f.restricted, want) {
 		t.Errorf("rights: %v", f.restricted)
 	}
 	list, err := f.windows().Install(t.Context(), o)
@@ -192,7 +199,7 @@ func TestWindowsInstallsAndFindsNothingToDoTheSecondTime(t *testing.T) {
 	}
 	planned, err := steps.Plan(t.Context(), list)
 	// Rights are set each time: what they are is not compared.
-	if err != nil || slices.ContainsFunc(planned[1:], func(p steps.Planned) bool { return p.State != steps.Already }) {
+	if err != nil || slices.ContainsFunc(planned[2:], func(p steps.Planned) bool { return p.State != steps.Already }) {
 		t.Errorf("the third time: %+v, %v", planned, err)
 	}
 	st, err := f.windows().Status(t.Context())
@@ -216,8 +223,8 @@ func TestWindowsUndoes(t *testing.T) {
 		list    func(*Windows, Options) ([]steps.Step, error)
 		changes int
 	}{
-		{"an installation", none, installs, 4},
-		{"an installation over an older one", older, installs, 3},
+		{"an installation", none, installs, 5},
+		{"an installation over an older one", older, installs, 4},
 		{"a removal", older, removes, 4},
 	} {
 		for n := 1; n <= row.changes; n++ {
@@ -249,7 +256,7 @@ func TestWindowsRefuses(t *testing.T) {
 		{"a relative path", func(_ *fakeWindows, o *Options) { o.Config = "cc.yaml" }, "is not absolute"},
 		{"a program that is not there", func(_ *fakeWindows, o *Options) { o.Program += "x" }, "the program"},
 		{"somebody's folder", func(f *fakeWindows, o *Options) {
-			o.StateDir = f.dir // it has a program in it
+			o.StateDir = f.dir
 			if err := os.WriteFile(filepath.Join(f.dir, "cat.jpg"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -19,7 +19,10 @@ import (
 // registers EventCreate.exe's messages otherwise, which end at number 1000.
 func (m Manager) Install(s Spec) error {
 	if _, err := m.Status(s.Name); err == nil {
-		return m.change(s.Name, Status{Command: m.Command(s), Account: s.Account, AutoStart: !s.Manual})
+		if err := m.change(s.Name, Status{Command: m.Command(s), Account: s.Account, AutoStart: !s.Manual}); err != nil {
+			return err
+		}
+		return complete(s)
 	} else if !errors.Is(err, ErrNotInstalled) {
 		return err
 	}
@@ -30,7 +33,7 @@ func (m Manager) Install(s Spec) error {
 	made, err := service.New(nil, &service.Config{
 		Name: s.Name, DisplayName: s.DisplayName, Description: s.Description,
 		Executable: s.Program, Arguments: s.Arguments, UserName: s.Account,
-		Option: service.KeyValue{"DelayedAutoStart": !s.Manual, service.StartType: start},
+		Option: service.KeyValue{service.StartType: start},
 	})
 	if err != nil {
 		return fmt.Errorf("preparing the service: %w", err)
@@ -38,17 +41,21 @@ func (m Manager) Install(s Spec) error {
 	if err := made.Install(); err != nil {
 		return explain("installing the service", err)
 	}
-	if err := complete(s.Name); err != nil {
+	if err := complete(s); err != nil {
 		return errors.Join(err, m.Uninstall(s.Name))
 	}
 	return nil
 }
 
-// complete sets what kardianos/service cannot: recovery actions that also
-// follow an exit with an error, which Windows does not count as a crash, and
-// the time that a computer that shuts down waits for the service.
-func complete(name string) error {
-	return opened(name, windows.SERVICE_ALL_ACCESS, func(s *mgr.Service) error {
+// complete sets what kardianos/service cannot, or not in Wine: recovery actions
+// that also follow an exit with an error, which Windows does not count as a
+// crash, and more.
+func complete(spec Spec) error {
+	delayed := uint32(1)
+	if spec.Manual {
+		delayed = 0
+	}
+	return opened(spec.Name, windows.SERVICE_ALL_ACCESS, func(s *mgr.Service) error {
 		restart := func(after time.Duration) mgr.RecoveryAction {
 			return mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: after}
 		}
@@ -57,16 +64,32 @@ func complete(name string) error {
 		if err := s.SetRecoveryActions(actions, resetAfter); err != nil {
 			return fmt.Errorf("setting the recovery actions: %w", err)
 		}
-		if err := s.SetRecoveryActionsOnNonCrashFailures(true); err != nil && !errors.Is(err, windows.ERROR_CALL_NOT_IMPLEMENTED) {
+		if err := s.SetRecoveryActionsOnNonCrashFailures(true); err != nil && !unknownToWine(err) {
 			return fmt.Errorf("setting the recovery actions: %w", err)
 		}
-		// SERVICE_PRESHUTDOWN_INFO is one number; 10 s would be the default.
-		wait := uint32(StopTimeout.Milliseconds())
-		if err := windows.ChangeServiceConfig2(s.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&wait))); err != nil {
-			return fmt.Errorf("setting how long a shutdown waits: %w", err)
+		// Each of these structures is one number of 32 bits.
+		for _, c := range []struct {
+			what         string
+			level, value uint32
+		}{
+			{"a start after everything else", windows.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, delayed},
+			// 10 s would be the default.
+			{"how long a shutdown waits", windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, uint32(StopTimeout.Milliseconds())},
+			// In its token whatever it runs as, so that folders can be given to it.
+			{"an identity of the service", windows.SERVICE_CONFIG_SERVICE_SID_INFO, windows.SERVICE_SID_TYPE_UNRESTRICTED},
+		} {
+			err := windows.ChangeServiceConfig2(s.Handle, c.level, (*byte)(unsafe.Pointer(&c.value)))
+			if err != nil && !unknownToWine(err) {
+				return fmt.Errorf("setting %s: %w", c.what, err)
+			}
 		}
 		return nil
 	})
+}
+
+// unknownToWine is what Wine answers to what it does not know.
+func unknownToWine(err error) bool {
+	return errors.Is(err, windows.ERROR_CALL_NOT_IMPLEMENTED) || errors.Is(err, windows.ERROR_INVALID_LEVEL)
 }
 
 // Command returns the command line that Install gives the service.

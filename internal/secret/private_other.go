@@ -18,3 +18,6 @@ func RestrictMade(string) error { return nil }
 
 // RestrictFolder leaves a folder as it was made.
 func RestrictFolder(string, ...string) error { return nil }
+
+// ReadableFolder is for Windows; here the installer sets owner and mode.
+func ReadableFolder(string, ...string) error { return nil }

@@ -48,3 +48,6 @@ func RestrictFolder(path string, _ ...string) error {
 	}
 	return nil
 }
+
+// ReadableFolder is for Windows; here the installer sets owner and mode.
+func ReadableFolder(string, ...string) error { return nil }

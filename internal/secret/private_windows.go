@@ -94,6 +94,16 @@ func accountName(sid string) string {
 // Administrators become the folder's owner, so that whoever made it before
 // cannot give rights again. Only an administrator can do this.
 func RestrictFolder(path string, accounts ...string) error {
+	return restrict(path, mayModify, accounts)
+}
+
+// ReadableFolder is RestrictFolder for accounts that may read and not write: a
+// service does not change its configuration.
+func ReadableFolder(path string, accounts ...string) error {
+	return restrict(path, mayRead, accounts)
+}
+
+func restrict(path, mask string, accounts []string) error {
 	administrators, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
 	if err != nil {
 		return fmt.Errorf("protecting a folder: %w", err)
@@ -106,12 +116,12 @@ func RestrictFolder(path string, accounts ...string) error {
 		}
 		sids = append(sids, sid)
 	}
-	return setRights(path, administrators, sids)
+	return setRights(path, administrators, folderList(mask, sids))
 }
 
-// setRights sets privateList, and the owner unless it is nil.
-func setRights(path string, owner *windows.SID, sids []string) error {
-	sd, err := windows.SecurityDescriptorFromString(privateList(sids))
+// setRights sets a DACL, and the owner unless it is nil.
+func setRights(path string, owner *windows.SID, list string) error {
+	sd, err := windows.SecurityDescriptorFromString(list)
 	if err != nil {
 		return fmt.Errorf("protecting %q: %w", path, err)
 	}
@@ -140,7 +150,7 @@ func RestrictMade(path string) error {
 	if len(d.heirs(self)) == 0 && len(d.strangers(self)) == 0 {
 		return nil
 	}
-	return setRights(path, nil, []string{self})
+	return setRights(path, nil, privateList([]string{self}))
 }
 
 func accountSID(account string) (string, error) {
