@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ Exit codes: 0 installed, 1 installed with warnings, 2 not installed.`,
 	set.StringVar(&f.listener, "listener", "", "name of the listener; may be left out where only one has certificate files")
 	set.StringSliceVar(&f.hostnames, "hostname", nil, "host name or IP address that devices use; repeat for more (default: those of the present certificate; with --complete, of the request)")
 	set.StringVar(&f.kind, "key", "", `kind of the new key: rsa2048, rsa3072, rsa4096, p256 or p384 (default "rsa2048")`)
-	set.StringVar(&f.where, "place", "", "where the new key is made: file, tpm or dpapi (default: where the present one is)")
+	set.StringVar(&f.where, "place", "", "where the new key is made: file, tpm or dpapi (default: where the present one is, or as keys.new)")
 	set.StringVar(&f.organization, "organization", "", "organization for the subject (default: none)")
 	set.StringVar(&f.out, "out", "", "file of the request (default: beside the certificate, with the suffix .csr.pem)")
 	set.StringVar(&f.complete, "complete", "", "file with what the CA answered")
@@ -88,6 +89,9 @@ func (p *program) csrTLS(f csrFlags) (err error) {
 		return errors.New("--chain belongs to --complete")
 	}
 	request := servercert.Request{Names: f.hostnames, Where: keys.Place(f.where), Organization: f.organization, Out: f.out}
+	if _, err := os.Lstat(files.Key); errors.Is(err, fs.ErrNotExist) && request.Where == "" {
+		request.Where = keys.Place(cfg.Keys.New)
+	}
 	if f.kind != "" {
 		if request.Kind, err = keys.ParseKind(f.kind); err != nil {
 			return fmt.Errorf("--key: %w", err)
