@@ -9,8 +9,9 @@ import (
 
 // ResolvePaths makes every relative path in the tree absolute: the string
 // fields with the tag path:"true" that are not empty, and those with the tag
-// path:"key" that name a file, not a key of a device. into is a pointer to a
-// struct.
+// path:"key" that name a file, not a key of a device. A reference to Windows'
+// certificate store, which a certificate may be too, is never a path. into is a
+// pointer to a struct.
 func ResolvePaths(into any, base string) {
 	resolve(reflect.ValueOf(into), base)
 }
@@ -34,7 +35,7 @@ func resolve(v reflect.Value, base string) {
 				continue
 			}
 			p := v.Field(i).String()
-			if kind == "key" && keys.IsURI(p) {
+			if kind == "key" && keys.IsURI(p) || keys.InStore(p) {
 				continue
 			}
 			if p != "" && !filepath.IsAbs(p) {
