@@ -83,6 +83,7 @@ func declareMicrosoft(set *pflag.FlagSet, m *firstrun.MicrosoftCA) {
 	set.StringVar(&m.Principal, "ca-principal", "", "adcs, certsrv: account for Kerberos, user@REALM")
 	set.StringVar(&m.Keytab, "ca-keytab", "", "adcs, certsrv: file with the keys of --ca-principal")
 	set.StringVar(&m.User, "ca-user", "", `adcs, certsrv: account for NTLM, DOMAIN\user; it proves nothing of the server`)
+	set.BoolVar(&m.SSPI, "ca-sspi", false, "adcs, certsrv: on Windows, sign in as the account of the service; no secret is stored")
 	set.StringVar(&m.PasswordFile, "ca-password-file", "", "adcs, certsrv: file with the password of --ca-principal or --ca-user")
 }
 

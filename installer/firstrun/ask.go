@@ -2,6 +2,7 @@ package firstrun
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,7 +65,7 @@ type question struct {
 // Ask fills in what is open. It ends without an answer when ctx does, or the
 // input.
 func (iv *Interview) Ask(ctx context.Context, o *Options) error {
-	for _, part := range []func(*Options) []question{askHost, askCA, askMicrosoft, askPolicy, askIntune, askPlaces} {
+	for _, part := range []func(*Options) []question{askHost, askCA, askMicrosoft, askOwnAccount, askAccount, askPolicy, askIntune, askPlaces} {
 		for _, q := range part(o) { // later parts depend on earlier answers
 			if iv.given(q.flag) {
 				continue
@@ -215,7 +217,7 @@ func askMicrosoft(o *Options) []question {
 			set: func(s string) { m.URL = s },
 		}}
 	}
-	list = append(list, question{
+	return append(list, question{
 		flag: "ca-chain", text: "File of CA certificates",
 		hint:  "The CA's certificate and those above it, as \"certutil -ca.chain FILE.p7b\" writes them at the CA (PEM, DER or PKCS #7).",
 		check: func(s string) error { _, err := loadChain(s, m.commonName()); return err },
@@ -230,13 +232,27 @@ func askMicrosoft(o *Options) []question {
 		flag: "ra-encryption-template", text: "Template for encryption (RA)", def: "CEPEncryption",
 		set: func(s string) { m.EncryptionTemplate = s },
 	})
-	return append(list, askAccount(m)...)
+}
+
+// askOwnAccount asks on Windows, where the service has an account in the
+// domain.
+func askOwnAccount(o *Options) []question {
+	m := &o.Microsoft
+	if o.CA != CAADCS && o.CA != CACertsrv || cmp.Or(o.System, runtime.GOOS) != "windows" || m.Principal != "" || m.User != "" {
+		return nil
+	}
+	return []question{{
+		flag: "ca-sspi", text: "Sign in to the CA as the account of the service (yes or no)", def: "yes", choices: []string{"yes", "no"},
+		hint: "No password or keytab is stored then; the account needs Request Certificates at the CA, and Read and Enroll on the templates.",
+		set:  func(s string) { m.SSPI = s == "yes" },
+	}}
 }
 
 // askAccount asks for a Kerberos principal; NTLM is for those who name it by
 // flags.
-func askAccount(m *MicrosoftCA) []question {
-	if m.User != "" {
+func askAccount(o *Options) []question {
+	m := &o.Microsoft
+	if o.CA != CAADCS && o.CA != CACertsrv || m.User != "" || m.SSPI {
 		return nil
 	}
 	if m.PasswordFile != "" {

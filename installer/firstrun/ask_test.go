@@ -58,7 +58,7 @@ func TestFlagsAreNotAskedFor(t *testing.T) {
 
 func TestMicrosoftCAIsAskedFor(t *testing.T) {
 	chain, keytab := microsoftFiles(t)
-	o := firstrun.Options{Dir: t.TempDir()}
+	o := firstrun.Options{Dir: t.TempDir(), System: "linux"}
 	shown, err := interview(t, &o, []string{"dir", "listen", "hostname"},
 		"2", "nonsense", `ca01.corp.example\Corp CA`, "/nowhere", chain, "Devices", "", "RAEncrypt", "svc", "svc@CORP.EXAMPLE", keytab, "static")
 	if err != nil {
@@ -75,6 +75,18 @@ func TestMicrosoftCAIsAskedFor(t *testing.T) {
 		if !strings.Contains(shown, says) {
 			t.Errorf("a wrong answer is not answered with %q:\n%s", says, shown)
 		}
+	}
+}
+
+// On Windows the service's own account is the default, and then nothing more is
+// asked about it.
+func TestOwnAccountIsAskedForOnWindows(t *testing.T) {
+	chain, _ := microsoftFiles(t)
+	o := firstrun.Options{Dir: t.TempDir(), System: "windows"}
+	shown, err := interview(t, &o, []string{"dir", "listen", "hostname", "template", "ra-signing-template", "ra-encryption-template"},
+		"certsrv", "https://ca01.corp.example/certsrv/", chain, "", "static")
+	if err != nil || !o.Microsoft.SSPI || o.Microsoft.Principal != "" {
+		t.Errorf("%+v, %v, shown:\n%s", o.Microsoft, err, shown)
 	}
 }
 

@@ -26,8 +26,8 @@ const MicrosoftName = "issuing"
 var chainFile = filepath.Join(CAFolder, "chain.pem")
 
 // MicrosoftCA is a Microsoft CA that issues, and how to sign in to it: as a
-// Kerberos principal with keytab or password, or by NTLM as a user with a
-// password.
+// Kerberos principal with keytab or password, by NTLM as a user with a
+// password, or on Windows as the service's own account.
 type MicrosoftCA struct {
 	Config   string // for CAADCS: host\name, as certutil prints it
 	URL      string // for CACertsrv: as https://ca01.corp.example/certsrv/
@@ -41,6 +41,7 @@ type MicrosoftCA struct {
 	Keytab       string // file
 	User         string // NTLM: DOMAIN\user
 	PasswordFile string // of principal or user
+	SSPI         bool   // Windows: the account of the service, without a secret here
 }
 
 func (m *MicrosoftCA) empty() bool { return *m == MicrosoftCA{} }
@@ -85,6 +86,11 @@ func (o *Options) completeMicrosoft(wrong func(string, ...any)) {
 func (o *Options) completeSignIn(wrong func(string, ...any)) {
 	m := &o.Microsoft
 	switch {
+	case m.SSPI && (m.Principal != "" || m.User != "" || m.Keytab != "" || m.PasswordFile != ""):
+		wrong("--ca-sspi signs in as the account of the service: leave --ca-principal, --ca-user and their files away")
+	case m.SSPI && o.System != "windows":
+		wrong("--ca-sspi is for Windows; here, give the account a keytab: --ca-principal and --ca-keytab")
+	case m.SSPI:
 	case m.Principal == "" && m.User == "":
 		wrong(`--ca-principal is missing: the account that asks for certificates, as svc-connector@CORP.EXAMPLE (or --ca-user CORP\svc-connector for NTLM)`)
 	case m.Principal != "" && m.User != "":
@@ -170,6 +176,8 @@ func (o *Options) microsoftText() string {
 	}
 	var signIn string
 	switch {
+	case m.SSPI:
+		signIn = "sspi: {} # as the account of the service"
 	case m.Keytab != "":
 		signIn = fmt.Sprintf("kerberos: {principal: %s, keytab: %s}", quote(m.Principal), quote(m.Keytab))
 	case m.Principal != "":

@@ -67,6 +67,9 @@ func TestMicrosoftCA(t *testing.T) {
 		},
 		"without templates of the RA":     func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.SigningTemplate = "" },
 		"with one for encryption as well": func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.EncryptionTemplate = `R"A` },
+		"on Windows, as the service": func(m *firstrun.MicrosoftCA, o *firstrun.Options) {
+			m.Principal, m.Keytab, m.SSPI, o.System = "", "", true, "windows"
+		},
 		"by NTLM": func(m *firstrun.MicrosoftCA, _ *firstrun.Options) {
 			m.User, m.PasswordFile, m.Keytab, m.Principal = `CORP\svc`, m.Keytab, "", ""
 		},
@@ -109,10 +112,14 @@ func TestMicrosoftMistakesAreReportedAtOnce(t *testing.T) {
 		"a plain address": {func(m *firstrun.MicrosoftCA, o *firstrun.Options) {
 			o.CA, m.URL = firstrun.CACertsrv, "http://ca/certsrv"
 		}, "--ca-url: --ca-config"},
-		"another CA's certificates":         {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.Config = `h\Other` }, `"Other"`},
-		"keytab and password":               {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.PasswordFile = m.Keytab }, "--ca-keytab or --ca-password-file"},
-		"a keytab for NTLM":                 {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.Principal, m.User = "", `C\s` }, "belongs to --ca-principal"},
-		"NTLM without a password":           {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.Principal, m.User, m.Keytab = "", `C\s`, "" }, "--ca-password-file is missing"},
+		"another CA's certificates": {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.Config = `h\Other` }, `"Other"`},
+		"keytab and password":       {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.PasswordFile = m.Keytab }, "--ca-keytab or --ca-password-file"},
+		"a keytab for NTLM":         {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.Principal, m.User = "", `C\s` }, "belongs to --ca-principal"},
+		"NTLM without a password":   {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.Principal, m.User, m.Keytab = "", `C\s`, "" }, "--ca-password-file is missing"},
+		"the service's account elsewhere": {func(m *firstrun.MicrosoftCA, o *firstrun.Options) {
+			m.Principal, m.Keytab, m.SSPI, o.System = "", "", true, "linux"
+		}, "--ca-sspi is for Windows"},
+		"two accounts":                      {func(m *firstrun.MicrosoftCA, o *firstrun.Options) { m.SSPI, o.System = true, "windows" }, "leave --ca-principal"},
 		"encryption alone":                  {func(m *firstrun.MicrosoftCA, _ *firstrun.Options) { m.SigningTemplate, m.EncryptionTemplate = "", "E" }, "--ra-encryption-template"},
 		"a Microsoft CA's for the embedded": {func(_ *firstrun.MicrosoftCA, o *firstrun.Options) { o.CA = "" }, "are for --ca adcs and certsrv"},
 		"a CA of another kind":              {func(_ *firstrun.MicrosoftCA, o *firstrun.Options) { o.CA = "acme" }, `--ca "acme" is unknown`},

@@ -1,6 +1,7 @@
 package firstrun
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -53,8 +55,9 @@ type Options struct {
 
 	// Check is asked about the new configuration file before the first run
 	// counts as done. May be nil.
-	Check func(configFile string) error
-	Clock func() time.Time // nil: time.Now
+	Check  func(configFile string) error
+	Clock  func() time.Time // nil: time.Now
+	System string           // "": runtime.GOOS
 
 	chain []*x509.Certificate // of a Microsoft CA, in order
 }
@@ -67,6 +70,7 @@ func (o *Options) complete() error {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	o.System = cmp.Or(o.System, runtime.GOOS)
 	if o.Dir == "" {
 		wrong("--dir is missing: name the folder for keys, journal and configuration")
 	} else if dir, err := filepath.Abs(o.Dir); err != nil {

@@ -1,6 +1,7 @@
 package firstrun
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -14,7 +15,7 @@ func (o Options) Open() bool {
 	return o.Policy == "" || o.Dir == "" && o.StateDir == "" ||
 		o.Policy == PolicyIntune && (o.Tenant == "" || o.ClientID == "") ||
 		o.CA == CAADCS && m.Config == "" || o.CA == CACertsrv && m.URL == "" ||
-		(o.CA == CAADCS || o.CA == CACertsrv) && (m.Chain == "" || m.Template == "" || m.Principal == "" && m.User == "")
+		(o.CA == CAADCS || o.CA == CACertsrv) && (m.Chain == "" || m.Template == "" || m.Principal == "" && m.User == "" && !m.SSPI)
 }
 
 // Summary is what was decided, as pairs of a name and a text, for a person to
@@ -32,7 +33,7 @@ func (p *Plan) Summary() [][2]string {
 	default:
 		m := o.Microsoft
 		list = append(list, [2]string{"CA", m.Config + m.URL},
-			[2]string{"template", m.Template}, [2]string{"signs in as", m.Principal + m.User})
+			[2]string{"template", m.Template}, [2]string{"signs in as", cmp.Or(m.Principal+m.User, "the account of the service")})
 	}
 	if o.Policy == PolicyIntune {
 		list = append(list, [2]string{"policy", "Intune, tenant " + o.Tenant + ", application " + o.ClientID + ", cloud " + o.Cloud})
