@@ -42,6 +42,14 @@ func TestPackage(t *testing.T) {
 			s.start(t)
 			s.remembers(t, "first")
 		}},
+		{"a restart by our command", func(t *testing.T) {
+			defer stamp(t, "certconnector service restart")()
+			if out := s.run(t, program, "service", "restart"); !strings.Contains(out, "the service is running") {
+				t.Errorf("it says %s", out)
+			}
+			s.is(t, running)
+			s.remembers(t, "first")
+		}},
 		{"a reboot: it starts by itself, and knows what it issued", func(t *testing.T) {
 			defer stamp(t, "wineserver -k, wineboot")()
 			s.Reboot(t)

@@ -7,6 +7,8 @@
 package e2e
 
 import (
+	"archive/zip"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,11 +142,38 @@ func TestSigning(t *testing.T) {
 	host(t, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
 		"-subj", "/CN=certconnector test", "-addext", "extendedKeyUsage=codeSigning", "-addext", "keyUsage=digitalSignature")
 	signed := built(t, "v1.0.0", "--sign-cert", cert, "--sign-key", key)
-	host(t, "unzip", "-q", "-d", dir, only(t, signed, "*.zip"))
-	for _, file := range []string{only(t, signed, "*.msi"), only(t, dir, "*/certconnector.exe")} {
+	unpacked := filepath.Join(dir, "unpacked")
+	host(t, "msiextract", "-C", unpacked, only(t, signed, "*.msi"))
+	unpackedProgram := filepath.Join(unpacked, "certconnector", "certconnector.exe")
+	for _, file := range []string{only(t, signed, "*.msi"), unpackedProgram, zipped(t, only(t, signed, "*.zip"))} {
 		out := host(t, "osslsigncode", "verify", "-CAfile", cert, "-TSA-CAfile", cert, "-in", file)
 		if !strings.Contains(out, "Signature verification: ok") {
 			t.Errorf("%s: %s", file, out)
 		}
 	}
+}
+
+// zipped takes the program out of an archive.
+func zipped(t *testing.T, archive string) (file string) {
+	t.Helper()
+	z, err := zip.OpenReader(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = z.Close() }() // only read
+	base := strings.TrimSuffix(filepath.Base(archive), ".zip")
+	b, err := fs.ReadFile(z, base+"/certconnector.exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []string{"LICENSE", "README.md", "third-party.txt", "configs/certconnector.full.yaml", "completions/certconnector.ps1"} {
+		if _, err := fs.Stat(z, base+"/"+other); err != nil {
+			t.Errorf("the archive lacks %s: %v", other, err)
+		}
+	}
+	file = filepath.Join(t.TempDir(), "certconnector.exe")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
