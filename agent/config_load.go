@@ -34,13 +34,19 @@ func ControlSocket(path string) (string, error) {
 	return c.Control.Socket, err
 }
 
-// StateDir returns the state folder of the service that the file configures,
-// or the default one when the file cannot be read.
+// StateDir returns the state folder of the service that the file configures, or
+// the default one when no line that names it can be read.
 func StateDir(path string) string {
-	if c, err := readConfig(path); err == nil {
+	c, err := readConfig(path)
+	if err == nil {
 		return c.StateDir
 	}
-	return DefaultStateDir()
+	c = Defaults()
+	c.StateDir = cmp.Or(configfile.Glimpse(path, "state_dir")["state_dir"], c.StateDir)
+	if err := c.Resolve(filepath.Dir(path)); err != nil {
+		return DefaultStateDir()
+	}
+	return c.StateDir
 }
 
 func readConfig(path string) (Config, error) {
