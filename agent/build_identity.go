@@ -36,7 +36,7 @@ func (a *Agent) buildRA(ctx context.Context, e Endpoint) (*identity.RA, error) {
 		},
 		Signing: identity.Files(e.RA.Signing), Encryption: identity.Files(e.RA.Encryption),
 		Folder: filepath.Join(a.cfg.StateDir, "identity", "ra-"+e.Name), NextCA: e.GetCACert.Next, Chain: a.chain(e.CA),
-		Keys: a.keys, Clock: a.options.Clock, Log: a.log.Named("identity").With(zap.String("endpoint", e.Name)),
+		Keys: a.keys, Where: keys.Place(a.cfg.Keys.New), Clock: a.options.Clock, Log: a.log.Named("identity").With(zap.String("endpoint", e.Name)),
 	}
 	if e.RA.Shape == ShapeCombined {
 		cfg.Material.Shape, cfg.Encryption = scep.CombinedRA, identity.Files{}

@@ -13,10 +13,11 @@ import (
 // Keys says where private keys live that are not in plain files, and where new
 // ones are made.
 type Keys struct {
-	// Where the service makes new keys of its own (a listener's certificate that a
-	// CA of ours issues, a managed certificate for Entra ID): file; tpm, in the
-	// TPM 2.0 of a Linux machine; dpapi, in files that only this Windows machine
-	// can open. A renewed key of an RA stays where the old one is. Default file.
+	// Where the service makes new keys of its own (a renewed certificate of an RA,
+	// a listener's that a CA of ours issues, a managed one for Entra ID): file;
+	// tpm, in the TPM 2.0 of a Linux machine; dpapi, in files that only this
+	// Windows machine can open. An RA's new key is never less protected than the
+	// old one. Default file.
 	New string `yaml:"new"`
 	// The TPM 2.0. Used when a key file says TSS2 PRIVATE KEY.
 	TPM KeysTPM `yaml:"tpm"`

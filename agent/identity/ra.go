@@ -33,6 +33,7 @@ type RAConfig struct {
 	Chain      *Chain
 	Renew      *Renewal   // nil: a person renews
 	Keys       *keys.Keys // nil: keys are in files
+	Where      keys.Place // of new keys that take the place of those in plain files; "": a file
 
 	Clock func() time.Time // nil: time.Now
 	Log   *zap.Logger      // names the endpoint; nil: nothing is logged

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -328,7 +329,9 @@ func (r *RA) order(present generation, chain []*x509.Certificate) ownenroll.Conf
 	}
 	for i, name := range r.lineage.roles {
 		role := ownenroll.Role{Name: name, Template: renew.SigningTemplate, KeyUsage: usages[name]}
-		role.Where = keys.PlaceOfRef(r.keyOf(present, i))
+		if role.Where = keys.PlaceOfRef(r.keyOf(present, i)); role.Where == keys.File {
+			role.Where = cmp.Or(r.cfg.Where, keys.File)
+		}
 		if name == "encryption" && renew.EncryptionTemplate != "" {
 			role.Template = renew.EncryptionTemplate
 		}
