@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -39,7 +40,7 @@ func (p *program) nextSteps(r firstrun.Result, o firstrun.Options) {
 		steps = append(steps,
 			"Have devices trust the root certificate, compare its fingerprint, and give them the\n   SCEP URL and the challenge.")
 	}
-	steps = append(steps, "Check with: certconnector validate"+c.config, "Start with: "+startCommand(r, o.Listen, o.PlainHTTP, strings.TrimSpace("--config "+show(r.ConfigFile))))
+	steps = append(steps, "Check with: certconnector validate"+c.config, "Start with: "+startCommand(runtime.GOOS, r, o.Listen, o.PlainHTTP, strings.TrimSpace("--config "+show(r.ConfigFile))))
 	if r.CA == firstrun.CAEmbedded {
 		steps = append(steps, "Keep a copy of "+show(strings.TrimSuffix(r.RootCertificate, embedded.ChainFile))+" in a safe place: whoever has its key is your CA.")
 	}
@@ -82,7 +83,10 @@ func (c commands) ca(r firstrun.Result, o firstrun.Options) []string {
 
 // startCommand starts the package's service, or the program. Ports below 1024
 // are opened by systemd: the service's account may not.
-func startCommand(r firstrun.Result, listen string, plainHTTP bool, config string) string {
+func startCommand(system string, r firstrun.Result, listen string, plainHTTP bool, config string) string {
+	if system == "windows" && r.ConfigFile == agent.DefaultConfigPath() {
+		return "certconnector service start\n   (where no package was installed, \"certconnector service install\" before it)"
+	}
 	if r.Account == "" || r.ConfigFile != agent.DefaultConfigPath() {
 		return "certconnector run " + config
 	}

@@ -43,8 +43,11 @@ func TestStartCommand(t *testing.T) {
 		{"the package's, on another port below 1024", packaged, "", true, both + "\n   (first set ListenStream= to 80: systemctl edit certconnector.socket)"},
 		{"the package's, on one address", packaged, "192.0.2.1:443", false, both + "\n   (first set ListenStream= to 192.0.2.1:443: systemctl edit certconnector.socket)"},
 	} {
-		if got := startCommand(c.result, c.listen, c.plain, "--config /x"); got != c.want {
+		if got := startCommand("linux", c.result, c.listen, c.plain, "--config /x"); got != c.want {
 			t.Errorf("%s: %q", c.what, strings.TrimSpace(got))
 		}
+	}
+	if got := startCommand("windows", packaged, "", false, ""); !strings.HasPrefix(got, "certconnector service start") {
+		t.Errorf("on Windows: %q", got)
 	}
 }
