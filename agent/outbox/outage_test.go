@@ -114,6 +114,33 @@ func TestRetryAfterPausesTheNeighbour(t *testing.T) {
 	})
 }
 
+// The configuration is replaced within the time for which the cloud asked to be
+// left alone; a neighbour that was only silent is tried at once.
+func TestInheritedPauses(t *testing.T) {
+	inOutage(t, 100, time.Hour, nil, func(t *testing.T, w *world) {
+		w.n.set(func(n *neighbour) {
+			n.fail = func(policymodule.Outcome) error { return retryAfter{errors.New("throttled")} }
+			n.revoke = func() error { return ca.ErrUnavailable }
+		})
+		w.later(10 * time.Second)
+		w.n.set(func(n *neighbour) { n.attempts, n.fail, n.revoke = nil, nil, nil })
+		next := outbox.New(w.out.Config)
+		next.Inherit(w.out)
+		e := w.owe("corp", journal.OweSuccess)
+		if got, err := next.Tell(t.Context(), e.ID); err != nil || got.State == journal.Released {
+			t.Errorf("within the pause: %v, error %v", got.State, err)
+		}
+		if attempts, told, _ := w.n.counts(); told != 0 {
+			t.Errorf("%d attempts, %d told", attempts, told)
+		}
+		w.later(6 * time.Minute)
+		e = w.owe("corp", journal.OweSuccess)
+		if got, err := next.Tell(t.Context(), e.ID); err != nil || got.State != journal.Released {
+			t.Errorf("after the pause: %v, error %v", got.State, err)
+		}
+	})
+}
+
 func TestADeadNeighbourDelaysNoOther(t *testing.T) {
 	inOutage(t, 1000, time.Hour, nil, func(t *testing.T, w *world) {
 		w.n.set(func(n *neighbour) { n.hangs = true })

@@ -107,6 +107,20 @@ func TestPasswordsWantTLS(t *testing.T) {
 	}
 }
 
+func TestFailuresAreInherited(t *testing.T) {
+	old, next := passwords(t, func() time.Time { return now }), passwords(t, func() time.Time { return now })
+	for range 10 {
+		_, _ = old.Identify(request("192.0.2.1:1", "jamf", "wrong"))
+	}
+	next.Inherit(old)
+	if _, err := next.Identify(request("192.0.2.1:2", "jamf", "wrong")); ruleOf(err) != webauth.RuleLimited {
+		t.Errorf("the guesses are forgotten: %v", err)
+	}
+	if _, err := next.Identify(request("192.0.2.1:2", "jamf", jamfPassword)); err != nil {
+		t.Errorf("the right password: %v", err)
+	}
+}
+
 func TestFailuresAreLimited(t *testing.T) {
 	at := now
 	p := passwords(t, func() time.Time { return at })

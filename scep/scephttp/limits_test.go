@@ -90,6 +90,32 @@ func TestSuccessesAreNotCounted(t *testing.T) {
 }
 
 // TestFailureLimitOptions covers what an operator can change.
+// The configuration is replaced: who failed too often is still turned away, by
+// the limit of the new one.
+func TestFailuresAreInherited(t *testing.T) {
+	a := newAuthority(t, false)
+	refused := a.message(t, scepclient.Quirks{}, "wrong").Raw
+	synctest.Test(t, func(t *testing.T) {
+		old, _ := handler(t, scephttp.Limits{FailuresPerMinute: 6}, a.endpoint())
+		next, _ := handler(t, scephttp.Limits{FailuresPerMinute: 6}, a.endpoint())
+		lenient, _ := handler(t, scephttp.Limits{FailuresPerMinute: -1}, a.endpoint())
+		for range 6 {
+			from(old, "192.0.2.1:1", refused)
+		}
+		next.Inherit(old)
+		lenient.Inherit(old)
+		if r := from(next, "192.0.2.1:1", refused); r.StatusCode != 503 {
+			t.Errorf("the failures are forgotten: HTTP %d", r.StatusCode)
+		}
+		if r := from(next, "192.0.2.2:1", refused); r.StatusCode != 200 {
+			t.Errorf("another source: HTTP %d", r.StatusCode)
+		}
+		if r := from(lenient, "192.0.2.1:1", refused); r.StatusCode != 200 {
+			t.Errorf("without a limit: HTTP %d", r.StatusCode)
+		}
+	})
+}
+
 func TestFailureLimitOptions(t *testing.T) {
 	a := newAuthority(t, false)
 	bad := a.message(t, scepclient.Quirks{}, "wrong").Raw

@@ -65,6 +65,7 @@ func TestPackages(t *testing.T) {
 		{"deb: installs, and does not start without a configuration", func(t *testing.T) {
 			m.run(t, "dpkg", "-i", old)
 			s.isIdle(t)
+			s.refused(t, "the package certconnector manages the service", "certconnector", "service", "install")
 		}},
 		{"init makes what the service may read", s.init},
 		{"starts without a capability, and enrols a device", func(t *testing.T) {
@@ -73,6 +74,8 @@ func TestPackages(t *testing.T) {
 			s.enrol(t, "first")
 		}},
 		{"a restart loses no connection", s.restart},
+		{"a reload takes a new certificate into use and loses no request", s.reload},
+		{"a reload with a broken file fails, and the service serves on", s.reloadBroken},
 		{"kill -9: systemd starts it again", s.kill},
 		{"a hang: the watchdog has it started again", s.hang},
 		{"an upgrade keeps what was edited", func(t *testing.T) { s.upgrade(t, "dpkg", "-i", upgrade) }},
