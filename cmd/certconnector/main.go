@@ -83,6 +83,6 @@ Exit codes: 0 ok, 1 warnings or refused, 2 error.`,
 		p.requestsCommand(), p.revokeCommand(), p.challengeCommand(), p.traceCommand(), p.raCommand(), p.versionCommand())
 	root.AddCommand(p.importNDESCommand(), p.exportRootCommand(), p.caCommand(), p.jobsCommand(), p.importIssuedCommand(),
 		p.certificatesCommand(), p.entraCommand(), p.intuneCommand(), p.csrCommand(), p.reconcileCommand(), p.statusCommand(), p.journalCommand(),
-		p.serviceCommand(), p.generateCommand(), p.keysCommand())
+		p.serviceCommand(), p.generateCommand(), p.reloadCommand(), p.keysCommand())
 	return root
 }

@@ -25,6 +25,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"http":     fetch,
 			"waitport": waitPort,
+			"hangup":   hangUp,
 			"hidden":   hidden,
 			"enroll":   enroll,
 			"edit":     edit,
