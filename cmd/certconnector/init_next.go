@@ -69,11 +69,14 @@ func (c commands) ca(r firstrun.Result, o firstrun.Options) []string {
 	if m.EncryptionTemplate != "" {
 		templates += " --encryption-template " + show(m.EncryptionTemplate)
 	}
-	steps := []string{
-		"Ask the CA whether it lets the connector do its work:\n   " + c.as + "certconnector ca check" + c.config,
-		"Get the registration authority's certificates from it:\n   " + c.as + "certconnector ra enroll --endpoint " + firstrun.EndpointName +
-			" --hostname " + host + templates + c.config,
+	var steps []string
+	if files := strings.TrimSpace(m.Keytab + " " + m.PasswordFile); files != "" && r.Account != "" {
+		steps = append(steps, "Let the service's account alone read what it signs in with:\n   chown "+show(r.Account)+" "+show(files)+" && chmod 600 "+show(files))
 	}
+	steps = append(steps,
+		"Ask the CA whether it lets the connector do its work:\n   "+c.as+"certconnector ca check"+c.config,
+		"Get the registration authority's certificates from it:\n   "+c.as+"certconnector ra enroll --endpoint "+firstrun.EndpointName+
+			" --hostname "+host+templates+c.config)
 	if !o.PlainHTTP {
 		steps = append(steps, "Get a server certificate from a CA that devices trust:\n   "+c.as+"certconnector csr tls --hostname "+host+c.config+
 			"\n   "+c.as+"certconnector csr tls --complete ANSWER"+c.config)
