@@ -144,8 +144,8 @@ func (d *diagnosis) checkServices(ctx context.Context, graph, intune *token) boo
 		d.add(fine(CheckServices, "requests are validated at %s", strings.Join(uris, ", ")))
 	case absent && len(e.Refused) > 0:
 		d.add(fail(CheckServices, "if that host is Microsoft's, add it to urls.service_hosts of the tenant", "%v", err))
-	case absent && intune != nil && !intune.has(roleIntune):
-		d.add(Finding{ID: CheckServices, Level: Failure, Waits: true, Fix: "see to " + CheckIntune + " first",
+	case absent && (intune == nil || !intune.has(roleIntune)):
+		d.add(Finding{ID: CheckServices, Level: Failure, Waits: true, Fix: "see first to what is said above of Intune's token",
 			Text: "the tenant's list of services has no " + e.Service})
 	case absent:
 		f := fail(CheckLicence, "see to it that the tenant has an Intune licence, and that its MDM authority is set (Intune admin centre, Tenant administration)",

@@ -116,6 +116,14 @@ func TestDiagnoseTellsCausesApart(t *testing.T) {
 			want: "intune.clock failure", says: "NTP"},
 		{name: "Intune was never set up in the tenant", cloud: fault(intunetest.Token, intunetest.Fault{AADSTS: 500011, Status: 400}),
 			want: "intune.licence failure", says: "AADSTS500011"},
+		{name: "Intune was never set up, and Graph is", cloud: func(w *world) {
+			w.cloud.SetServices([]intunetest.Service{})
+			w.cloud.Fail(intunetest.Token, intunetest.Always, intunetest.Fault{Skip: 1, AADSTS: 500011, Status: 400})
+		}, want: "intune.licence failure intune.services failure", says: "AADSTS500011"},
+		{name: "no permission for Intune, and no service yet", cloud: func(w *world) {
+			_ = w.cloud.SetRoles(contoso, app, intunetest.RoleGraph)
+			w.cloud.SetServices([]intunetest.Service{})
+		}, want: "intune.permission.intune failure intune.services failure", says: "scep_challenge_provider", waits: true},
 		{name: "sign-in is out of order", cloud: fault(intunetest.Token, intunetest.Fault{Status: 503}),
 			want: "intune.signin failure", says: "503", waits: true},
 		{name: "no permission at all", cloud: func(w *world) { _ = w.cloud.SetRoles(contoso, app) },
