@@ -109,7 +109,7 @@ func TestReadinessNamesTheProxy(t *testing.T) {
 		want  string // PROXY is its address
 	}{
 		{"a proxy that wants a password", proxytest.Options{User: "u", Password: "p"}, "network (the proxy PROXY wants a user and a password (HTTP 407); set proxy.user and proxy.password)"},
-		{"a proxy that opens TLS", proxytest.Options{Inspect: true}, `was issued by "CN=Contoso Web Filter,O=Contoso", which nobody here vouches for; name its root in the tenant's ca_file`},
+		{"a proxy that opens TLS", proxytest.Options{Inspect: true}, `was issued by "CN=Contoso Web Filter,OU=Security,O=Contoso,C=DE", which nobody here vouches for; name its root in the tenant's ca_file`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s, cloud := installIntune(t)

@@ -232,7 +232,7 @@ func (d *diagnosis) networkCause(e *NetworkError) Finding {
 // untrusted says whose certificate was shown in place of the cloud's.
 func untrusted(host string, v *tls.CertificateVerificationError) Finding {
 	shown := v.UnverifiedCertificates[0]
-	issuer := clean(shown.Issuer.String())
+	issuer := issuerName(shown.Issuer)
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](v.Err); unknown {
 		return fail(CheckReach, "something between here and the cloud opens TLS: have it leave these hosts alone (Microsoft asks for that), or name its root in ca_file of the tenant",
 			"%s shows a certificate of %q, which this host does not trust", host, issuer)

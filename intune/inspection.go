@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"go.uber.org/zap"
 )
@@ -54,8 +55,17 @@ func inspectionError(host string, err error) error {
 	return &InspectionError{Host: host, Issuer: issuerName(top.Issuer), Err: failed}
 }
 
-// issuerName is a certificate's name as a text for people.
-func issuerName(n pkix.Name) string { return cmp.Or(clean(n.String()), "nobody: the name is empty") }
+// issuerName is a certificate's name as a text for people. Whole, unlike other
+// foreign text: a name has long words, and no secret of ours is in it.
+func issuerName(n pkix.Name) string {
+	printable := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == '"' {
+			return ' '
+		}
+		return r
+	}, n.String())
+	return cmp.Or(truncate(strings.TrimSpace(printable), maxWords), "nobody: the name is empty")
+}
 
 // Inspection is a host of Microsoft's whose certificate a configured root
 // vouches for, and no public one: TLS is opened on the way, and whoever does so

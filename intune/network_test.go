@@ -144,7 +144,7 @@ func TestInspectionOfMicrosoft(t *testing.T) {
 		}
 	}
 	w.client = w.newClient(t, toGraph)
-	want := "TLS is opened on the way to graph.microsoft.com: its certificate was issued by \"CN=Contoso Web Filter,O=Contoso\""
+	want := "TLS is opened on the way to graph.microsoft.com: its certificate was issued by \"CN=Contoso Web Filter,OU=Security,O=Contoso,C=DE\""
 	if err := w.validate(t, "t"); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "exempt the host from TLS inspection") {
 		t.Errorf("error %v, want one with %s", err, want)
 	}
@@ -153,7 +153,7 @@ func TestInspectionOfMicrosoft(t *testing.T) {
 		_ = w.validate(t, "t") // the simulated Graph does not know this audience; its certificate was seen
 	}
 	list := w.client.Inspections()
-	if len(list) != 1 || list[0] != (intune.Inspection{Host: "graph.microsoft.com", Issuer: "CN=Contoso Web Filter,O=Contoso"}) {
+	if len(list) != 1 || list[0] != (intune.Inspection{Host: "graph.microsoft.com", Issuer: "CN=Contoso Web Filter,OU=Security,O=Contoso,C=DE"}) {
 		t.Errorf("inspections %v", list)
 	}
 	if n := w.logs.FilterMessageSnippet("TLS to the cloud is opened").Len(); n != 1 {

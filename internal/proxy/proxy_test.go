@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/certconnector/certconnector/internal/proxy"
@@ -303,6 +304,33 @@ func TestClientCertificateIsForTheNeighbour(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer.Body.Close()
+}
+
+// After five minutes it is tried once more: somebody may have unlocked it.
+func TestRefusedPasswordIsTriedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		dial := proxy.Config{URL: "http://proxy.example:3128", User: "me", Password: password}.Through(
+			func(context.Context, string, string) (net.Conn, error) {
+				asked++
+				here, there := net.Pipe()
+				go func() {
+					_, _ = http.ReadRequest(bufio.NewReader(there))
+					_, _ = io.WriteString(there, "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n")
+					_ = there.Close()
+				}()
+				return here, nil
+			})
+		for _, row := range []struct {
+			after time.Duration
+			asked int
+		}{{0, 1}, {4 * time.Minute, 1}, {time.Minute + time.Second, 2}} {
+			time.Sleep(row.after)
+			if _, err := dial(t.Context(), "tcp", "graph.example:443"); err == nil || asked != row.asked {
+				t.Errorf("asked %d times, want %d; error %v", asked, row.asked, err)
+			}
+		}
+	})
 }
 
 // A refused password is not sent again and again: the directory behind a proxy

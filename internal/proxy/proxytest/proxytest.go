@@ -149,7 +149,7 @@ func (p *Proxy) between(here, there net.Conn, host string) (net.Conn, net.Conn) 
 func (p *Proxy) makeRoot(t testing.TB) *x509.Certificate {
 	key := testkeys.P256(0)
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: IssuerName, Organization: []string{"Contoso"}},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: IssuerName, Organization: []string{"Contoso"}, OrganizationalUnit: []string{"Security"}, Country: []string{"DE"}},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
