@@ -73,7 +73,7 @@ func (f sspiFactory) DefaultConfig(context.Context) (gssapi.MechanismConfig, err
 
 // New implements gssapi.MechanismFactory.
 func (f sspiFactory) New(ctx context.Context) (gssapi.Mechanism, error) {
-	c, err := f.signIn.open(sspi.Request{Package: f.signIn.who.Package(), Target: f.target, DCE: true})
+	c, err := f.signIn.open(sspi.Request{Package: f.signIn.who.Package(), Target: f.target, DCE: true, TestingAs: f.signIn.who.TestingAs})
 	if err != nil {
 		return nil, gssapi.ContextError(ctx, gssapi.Failure, err)
 	}

@@ -18,10 +18,8 @@ import (
 
 // asAccount is SSPI with NTLM, not as the account that runs the test.
 func asAccount(domain, user string, password secret.Text) Mechanism {
-	return sspiSignIn{who: negotiate.SSPI{NTLM: true}, open: func(r sspi.Request) (sealer, error) {
-		r.TestingAs = &sspi.Identity{User: user, Domain: domain, Password: password}
-		return sspi.New(r)
-	}}
+	as := &sspi.Identity{User: user, Domain: domain, Password: password}
+	return sspiSignIn{who: negotiate.SSPI{NTLM: true, TestingAs: as}, open: openSSPI}
 }
 
 func TestIssueBySSPIWithNTLM(t *testing.T) {

@@ -35,6 +35,8 @@ type NTLM struct {
 type SSPI struct {
 	SPN  string // of the neighbour; "": made from its host name
 	NTLM bool   // instead of Kerberos, as for a neighbour outside of the domain: proves nothing of the server
+	// TestingAs signs in as another account, which tests name.
+	TestingAs *sspi.Identity
 }
 
 // Name is what the log calls it.

@@ -30,7 +30,7 @@ type dialogue interface {
 
 func (t *Transport) newDialogue() dialogue {
 	if t.config.SSPI != nil {
-		return &sspiDialogue{}
+		return &sspiDialogue{as: *t.config.SSPI}
 	}
 	return t.config.NTLM
 }

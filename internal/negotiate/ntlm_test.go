@@ -41,7 +41,7 @@ func challengeMessage() []byte {
 	info = appendPair(info, avChannelBindings, bytes.Repeat([]byte{0xEE}, 16)) // not the server's to say
 	info = appendPair(info, avEnd, nil)
 	b := append([]byte("NTLMSSP\x00\x02\x00\x00\x00"), make([]byte, 8)...)
-	b = append(binary.LittleEndian.AppendUint32(b, 0x00828001|0x200), "12345678\x00\x00\x00\x00\x00\x00\x00\x00"...)
+	b = append(binary.LittleEndian.AppendUint32(b, 0xa0898215), "12345678\x00\x00\x00\x00\x00\x00\x00\x00"...)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(info)))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(info)))
 	b = binary.LittleEndian.AppendUint32(b, 48)

@@ -10,7 +10,7 @@ import (
 
 // request is a sign-in to a web server, whose certificate names the channel.
 func (s SSPI) request(spn string, server *x509.Certificate) sspi.Request {
-	r := sspi.Request{Package: s.Package(), Target: spn}
+	r := sspi.Request{Package: s.Package(), Target: spn, TestingAs: s.TestingAs}
 	if server != nil {
 		r.Binding = endPoint(server)
 	}
@@ -36,10 +36,13 @@ func (s SSPI) header(ctx context.Context, spn string, server *x509.Certificate) 
 }
 
 // sspiDialogue is NTLM by Windows.
-type sspiDialogue struct{ c *sspi.Context }
+type sspiDialogue struct {
+	as SSPI
+	c  *sspi.Context
+}
 
 func (d *sspiDialogue) negotiate(ctx context.Context, spn string, server *x509.Certificate) ([]byte, error) {
-	c, err := sspi.New(SSPI{NTLM: true}.request(spn, server))
+	c, err := sspi.New(d.as.request(spn, server))
 	if err != nil {
 		return nil, err
 	}

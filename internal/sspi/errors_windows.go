@@ -30,10 +30,10 @@ func failure(status uintptr) error {
 	e := windows.Errno(code)
 	why, known := wayOut[e]
 	if !known {
-		return e
+		return fmt.Errorf("%w (0x%08x)", e, code)
 	}
 	if e == windows.Errno(windows.SEC_E_LOGON_DENIED) || e == windows.Errno(windows.SEC_E_NO_CREDENTIALS) {
-		return fmt.Errorf("%w: %w; %s", ErrRefused, e, why)
+		return fmt.Errorf("%w: %w (0x%08x); %s", ErrRefused, e, code, why)
 	}
-	return fmt.Errorf("%w; %s", e, why)
+	return fmt.Errorf("%w (0x%08x); %s", e, code, why)
 }

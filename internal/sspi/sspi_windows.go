@@ -80,7 +80,10 @@ func New(r Request) (*Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Context{h: &handles{}, request: r, target: target, flags: integrity | replayDetect | sequenceDetect | confidentiality}
+	c := &Context{h: &handles{}, request: r, target: target}
+	if r.DCE { // a web server asks for nothing: TLS protects the messages
+		c.flags = integrity | replayDetect | sequenceDetect | confidentiality
+	}
 	if r.DCE && r.Package == Kerberos { // NTLM has three legs as it is, and proves no server
 		c.flags |= dceStyle | mutual
 	}
@@ -135,7 +138,8 @@ func (c *Context) step(in []byte) (out []byte, done bool, err error) {
 	if len(in) > 0 {
 		buffers = append(buffers, bufferOf(typeToken, in))
 	}
-	if bound := channelBindings(c.request.Binding); bound != nil {
+	// Kerberos binds with its first message, NTLM with its second.
+	if bound := channelBindings(c.request.Binding); bound != nil && (c.request.Package == Kerberos || len(in) > 0) {
 		buffers = append(buffers, bufferOf(typeBindings, bound))
 	}
 	out = make([]byte, maxToken)
