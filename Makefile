@@ -9,13 +9,16 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := build
-.PHONY: help build test race lint cross fuzz e2e e2e-two e2e-ca e2e-java e2e-windows e2e-linux bench demo dist clean judges container wine windows-tools
+.PHONY: help build test race lint cross fuzz e2e e2e-two e2e-ca e2e-java e2e-windows e2e-linux e2e-keys key-devices build-pkcs11 bench demo dist clean judges container wine windows-tools
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/certconnector and bin/certlab (2 min from an empty cache)
 	$(GO) build $(BUILDFLAGS) -o bin/ ./cmd/...
+
+build-pkcs11: ## build bin/certconnector-pkcs11, which loads modules of HSMs (needs a C compiler)
+	CGO_ENABLED=1 $(GO) build -tags pkcs11 $(BUILDFLAGS) -o bin/certconnector-pkcs11 ./cmd/certconnector
 
 test: judges ## run every unit and contract test (6 min)
 	$(GO) test ./...
@@ -23,18 +26,22 @@ test: judges ## run every unit and contract test (6 min)
 race: judges ## run them again under the race detector (12 min; needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -short ./...
 
-lint: ## gofmt, go vet, staticcheck, and builds for the other systems (5 min)
+lint: judges ## gofmt, go vet, staticcheck, and builds for the other systems (5 min)
 	@test -z "$$(gofmt -l .)" || { echo "gofmt these files:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags failpoint ./...
 	$(GO) vet -tags e2e ./...
-	$(GO) vet -tags e2ewindows ./policymodule/ndesdll/... ./installer/windows/...
+	$(GO) vet -tags e2ewindows ./policymodule/ndesdll/... ./installer/windows/... ./ca/adcs
 	$(GO) vet -tags e2eca ./ca/...
 	$(GO) vet -tags e2elinux ./installer/linux/...
+	CGO_ENABLED=1 $(GO) vet -tags 'pkcs11 e2ekeys' ./internal/keys/... ./cmd/certconnector
+	CGO_ENABLED=1 $(GO) vet -tags 'pkcs11 e2ekeys e2e' ./cmd/certlab/e2e
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e ./cmd/...
-	$(GO) run $(STATICCHECK) -tags e2ewindows ./policymodule/ndesdll/... ./installer/windows/...
+	$(GO) run $(STATICCHECK) -tags e2ewindows ./policymodule/ndesdll/... ./installer/windows/... ./ca/adcs
 	$(GO) run $(STATICCHECK) -tags e2eca ./ca/...
+	CGO_ENABLED=1 $(GO) run $(STATICCHECK) -tags pkcs11,e2ekeys ./internal/keys/...
+	CGO_ENABLED=1 $(GO) run $(STATICCHECK) -tags pkcs11,e2ekeys,e2e ./cmd/certlab/e2e
 	$(GO) run $(STATICCHECK) -tags e2elinux ./installer/linux/...
 	$(MAKE) --no-print-directory cross
 
@@ -66,13 +73,15 @@ e2e-two: build ## the same with two connectors: SCEP and CA here, Intune's crede
 
 # What a Windows needs that is none.
 wine: windows-tools
-	@[ -x /usr/lib/wine/wine64 ] && command -v x86_64-w64-mingw32-gcc >/dev/null && command -v openssl >/dev/null || \
+	@[ -x /usr/lib/wine/wine64 ] && command -v x86_64-w64-mingw32-gcc >/dev/null && command -v openssl >/dev/null && \
+	command -v ntlm_auth >/dev/null && [ -x /usr/sbin/krb5kdc ] && [ -x /usr/sbin/kadmin.local ] && command -v kinit >/dev/null || \
 	{ apt-get -o DPkg::Lock::Timeout=300 update && apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
-	wine64 gcc-mingw-w64-x86-64 openssl; } || \
-	{ echo "e2e-windows needs wine64, gcc-mingw-w64-x86-64 and openssl, and they cannot be installed here"; exit 1; }
+	wine64 gcc-mingw-w64-x86-64 openssl winbind krb5-kdc krb5-admin-server krb5-user; } || \
+	{ echo "e2e-windows needs wine64, gcc-mingw-w64-x86-64, openssl, winbind (ntlm_auth), krb5-kdc, krb5-admin-server and krb5-user, and they cannot be installed here"; exit 1; }
 
 e2e-windows: build wine ## install the MSI under Wine and drive the service there, run the Windows code's tests, drive the policy module for NDES (6 min)
-	$(GO) test -tags e2ewindows -count 1 -p 1 -timeout 10m ./policymodule/ndesdll/... ./installer/windows/...
+	$(GO) test -tags e2ewindows -count 1 -p 1 -timeout 15m ./policymodule/ndesdll/... ./installer/windows/...
+	$(GO) test -tags e2ewindows -count 1 -timeout 5m -run Wine ./ca/adcs/
 
 # What a real systemd in a container needs, and those who judge packages.
 container:
@@ -84,6 +93,19 @@ container:
 
 e2e-linux: build container ## install the packages on a real systemd and drive the service there (6 min; needs root)
 	$(GO) test -tags e2elinux -count 1 -timeout 7m -v ./installer/linux/e2e/
+
+# What keeps keys, simulated: a TPM 2.0 and a hardware security module; and
+# openssl's provider for TPMs, which judges. The build with PKCS #11 needs gcc.
+key-devices: judges
+	@command -v swtpm >/dev/null && command -v softhsm2-util >/dev/null && command -v certmonger >/dev/null && \
+	ls /usr/lib*/*/ossl-modules/tpm2.so >/dev/null 2>&1 || \
+	{ apt-get -o DPkg::Lock::Timeout=300 update && apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
+	swtpm swtpm-tools softhsm2 tpm2-openssl certmonger; } || \
+	{ echo "e2e-keys needs swtpm, softhsm2, tpm2-openssl and certmonger, and they cannot be installed here"; exit 1; }
+
+e2e-keys: key-devices ## keys in a TPM (swtpm) and in an HSM (SoftHSM): the suite, and devices that enrol through them (4 min)
+	CGO_ENABLED=1 $(GO) test -tags 'e2ekeys pkcs11' -count 1 -timeout 3m ./internal/keys/
+	CGO_ENABLED=1 $(GO) test -tags 'e2e e2ekeys pkcs11' -count 1 -timeout 5m -run '^TestRAKeys' ./cmd/certlab/e2e/
 
 e2e-ca: build ## judge the bridges to a Microsoft CA: certmonger, MIT Kerberos, impacket, curl, tshark (6 min)
 	$(GO) test -tags e2eca -count 1 -timeout 15m ./ca/...
