@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -310,4 +311,43 @@ func TestReloadRacesAStop(t *testing.T) {
 		}
 		<-over
 	}
+}
+
+// Relying parties ask at any time: a new Agent has its lists and OCSP signers
+// before it is asked.
+func TestReloadLeavesNoGapInRevocationStatus(t *testing.T) {
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	address := freePort(t)
+	s.cfg.Listeners = append(slices.Clone(s.cfg.Listeners), agent.Listener{
+		Name: "relying", Address: address, Faces: []string{agent.FaceCRL, agent.FaceOCSP}, PlainHTTP: true,
+	})
+	r := startReloadable(t, s)
+	list := "http://" + address + "/crl/" + s.cfg.CAs[0].Name + ".crl"
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if code, _ := page(t, list); code == http.StatusOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no revocation list is made")
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	asked := make(chan int, 1)
+	go func() {
+		n := 0
+		for ; ctx.Err() == nil; n++ {
+			if code, text := page(t, list); code != http.StatusOK {
+				t.Errorf("HTTP %d: %.100s", code, text)
+			}
+		}
+		asked <- n
+	}()
+	for range 8 {
+		r.reload()
+	}
+	stop()
+	if n := <-asked; n < 8 {
+		t.Errorf("%d questions in all", n)
+	}
+	r.mustStop()
 }

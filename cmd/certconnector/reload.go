@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certconnector/certconnector/agent/control"
+	"github.com/certconnector/certconnector/internal/osservice"
 )
 
 func (p *program) reloadCommand() *cobra.Command {
@@ -32,7 +33,7 @@ named, 2 refused, with everything that is wrong.`,
 func (p *program) reload(ctx context.Context, socket string) error {
 	client, err := p.dialAt(socket)
 	if err != nil {
-		return err
+		return p.wishReload(err)
 	}
 	done, err := client.Reload(ctx)
 	if err != nil {
@@ -53,6 +54,19 @@ func (p *program) reload(ctx context.Context, socket string) error {
 	case len(done.Restart) > 0:
 		return &refused{}
 	}
+	return nil
+}
+
+// wishReload asks by the service manager where there is no control socket, as
+// on Windows Server 2016. It has no answer.
+func (p *program) wishReload(because error) error {
+	if err := (osservice.Manager{}).Reload(serviceName); err != nil {
+		return because
+	}
+	if p.json {
+		return p.writeJSON(map[string]bool{"asked": true})
+	}
+	p.printf("the service was asked to read its configuration again; its log says how it went\n")
 	return nil
 }
 
