@@ -1,24 +1,19 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/installer/service"
-	"github.com/certconnector/certconnector/installer/steps"
 )
 
 // serviceFlags are the flags of "service install" and "uninstall".
@@ -205,54 +200,6 @@ func (p *program) serviceUninstall(ctx context.Context, f serviceFlags) error {
 	}
 	_, err = p.carryOut(ctx, list, f.plan)
 	return err
-}
-
-// confirm has the service's name typed.
-func (p *program) confirm(what string) error {
-	_, _ = fmt.Fprintf(p.err, "%s Type %s to go on: ", what, service.Name) // nobody is left to ask
-	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-	if strings.TrimSpace(line) != service.Name {
-		_, _ = fmt.Fprintln(p.err) // nobody is left to tell
-		return &refused{errors.New("nothing was changed")}
-	}
-	return nil
-}
-
-// carryOut shows the steps, or does them. An interrupt undoes what was done.
-func (p *program) carryOut(ctx context.Context, list []steps.Step, plan bool) (done bool, err error) {
-	if plan {
-		planned, err := steps.Plan(ctx, list)
-		if err != nil {
-			return false, err
-		}
-		if p.json {
-			return false, p.writeJSON(planned)
-		}
-		for i, s := range planned {
-			p.printf("%2d. %s%s\n", i+1, show(s.Does), already(s))
-		}
-		return false, nil
-	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
-	defer stop()
-	var reported []steps.Planned
-	err = steps.Run(ctx, list, func(s steps.Planned) {
-		reported = append(reported, s)
-		if !p.json {
-			p.printf("%2d. %s%s\n", len(reported), show(s.Does), already(s))
-		}
-	})
-	if err == nil && p.json {
-		err = p.writeJSON(reported)
-	}
-	return err == nil, err
-}
-
-func already(s steps.Planned) string {
-	if s.State == steps.Already {
-		return " (already so)"
-	}
-	return ""
 }
 
 func (p *program) serviceControl(ctx context.Context, verb, root string, do func(service.System, context.Context) error) error {

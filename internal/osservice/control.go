@@ -13,9 +13,6 @@ const StopTimeout = 60 * time.Second
 // ErrNotInstalled: the system knows no service of that name.
 var ErrNotInstalled = errors.New("the service is not installed")
 
-// errNotWindows is for what only Windows has.
-var errNotWindows = errors.New("this system has no service manager of Windows")
-
 // Spec describes a service for the service manager of Windows. It starts with
 // the system, a little after everything else, and is started again whenever it
 // ends by itself: after 1 s, 5 s and then every 30 s.

@@ -2,7 +2,13 @@
 
 package osservice
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// errNotWindows is for what only Windows has.
+var errNotWindows = errors.New("this system has no service manager of Windows")
 
 // Status fails.
 func (Manager) Status(string) (Status, error) { return Status{}, errNotWindows }

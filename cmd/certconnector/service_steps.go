@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/certconnector/certconnector/installer/service"
+	"github.com/certconnector/certconnector/installer/steps"
+)
+
+// confirm has the service's name typed.
+func (p *program) confirm(what string) error {
+	_, _ = fmt.Fprintf(p.err, "%s Type %s to go on: ", what, service.Name) // nobody is left to ask
+	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	if strings.TrimSpace(line) != service.Name {
+		_, _ = fmt.Fprintln(p.err) // nobody is left to tell
+		return &refused{errors.New("nothing was changed")}
+	}
+	return nil
+}
+
+// carryOut shows the steps, or does them. An interrupt undoes what was done.
+func (p *program) carryOut(ctx context.Context, list []steps.Step, plan bool) (done bool, err error) {
+	if plan {
+		planned, err := steps.Plan(ctx, list)
+		if err != nil {
+			return false, err
+		}
+		if p.json {
+			return false, p.writeJSON(planned)
+		}
+		for i, s := range planned {
+			p.printf("%2d. %s%s\n", i+1, show(s.Does), already(s))
+		}
+		return false, nil
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	var reported []steps.Planned
+	err = steps.Run(ctx, list, func(s steps.Planned) {
+		reported = append(reported, s)
+		if !p.json {
+			p.printf("%2d. %s%s\n", len(reported), show(s.Does), already(s))
+		}
+	})
+	if err == nil && p.json {
+		err = p.writeJSON(reported)
+	}
+	return err == nil, err
+}
+
+func already(s steps.Planned) string {
+	if s.State == steps.Already {
+		return " (already so)"
+	}
+	return ""
+}

@@ -1,0 +1,188 @@
+//go:build unix
+
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fakeHost plays a host: systemctl and the tools for accounts act on it.
+type fakeHost struct {
+	t       *testing.T
+	root    string
+	account bool
+	uid     int
+	units   map[string]string // "enabled", "active" or both, by unit
+	dirty   bool              // units have changed since daemon-reload
+
+	owner     string // package that owns the units; "": none
+	journal   string
+	show      string
+	noSystemd bool // systemd-sysusers is missing
+	failAt    int  // the number of the changing command that fails; 0: none does
+	changing  int
+	log       []string
+}
+
+var errBroken = errors.New("broken on purpose")
+
+func newHost(t *testing.T) *fakeHost {
+	t.Helper()
+	h := &fakeHost{t: t, root: t.TempDir(), uid: os.Getuid(), units: map[string]string{}}
+	if os.Getuid() == 0 {
+		h.uid = 61234 // nobody's
+	}
+	h.mkdir("/run/systemd/system")
+	h.mkdir("/etc/systemd/system")
+	h.mkdir("/usr/local/bin")
+	h.mkdir("/var/lib")
+	h.put("/usr/local/bin/certconnector", "", 0o755)
+	return h
+}
+
+func (h *fakeHost) mkdir(path string) {
+	h.t.Helper()
+	if err := os.MkdirAll(filepath.Join(h.root, path), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *fakeHost) put(path, text string, mode fs.FileMode) {
+	h.t.Helper()
+	h.mkdir(filepath.Dir(path))
+	if err := os.WriteFile(filepath.Join(h.root, path), []byte(text), mode); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *fakeHost) has(path string) bool {
+	_, err := os.Lstat(filepath.Join(h.root, path))
+	return err == nil
+}
+
+func (h *fakeHost) linux() *Linux { return &Linux{Root: h.root, Run: h.run} }
+
+func (h *fakeHost) run(_ context.Context, name string, args ...string) (string, error) {
+	line := strings.Join(append([]string{name}, args...), " ")
+	h.log = append(h.log, line)
+	failed := fmt.Errorf("%s: exit status 1", line)
+	verb := ""
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	switch {
+	case name == "getent":
+		if !h.account {
+			return "", failed
+		}
+		return fmt.Sprintf("certconnector:x:%d:%d:::\n", h.uid, h.gid()), nil
+	case name == "dpkg" && h.owner != "":
+		return h.owner + ": " + args[1] + "\n", nil
+	case name == "dpkg", name == "rpm":
+		return "", failed
+	case name == "journalctl":
+		return h.journal, nil
+	case verb == "show":
+		return h.show, nil
+	case verb == "is-enabled" && !strings.Contains(h.units[args[1]], "enabled"):
+		return "disabled", failed
+	case verb == "is-active" && !strings.Contains(h.units[args[1]], "active"):
+		return "inactive", failed
+	case strings.HasPrefix(verb, "is-"):
+		return "active", nil
+	}
+	if h.changing++; h.changing == h.failAt {
+		return "", errBroken
+	}
+	return "", h.change(name, verb, args)
+}
+
+func (h *fakeHost) gid() int {
+	if os.Getuid() == 0 {
+		return h.uid
+	}
+	return os.Getgid()
+}
+
+func (h *fakeHost) change(name, verb string, args []string) error {
+	switch {
+	case name == "systemd-sysusers" && h.noSystemd:
+		return fmt.Errorf("%s: %w", name, exec.ErrNotFound)
+	case name == "systemd-sysusers", name == "useradd":
+		h.account = true
+	case name == "userdel":
+		h.account = false
+	case verb == "daemon-reload":
+		h.dirty = false
+	case verb == "reset-failed":
+	default:
+		return h.systemctl(verb, args[1:])
+	}
+	return nil
+}
+
+func (h *fakeHost) systemctl(verb string, units []string) error {
+	now := false
+	for _, u := range units {
+		if u == "--now" {
+			now = true
+			continue
+		}
+		if !h.has("/etc/systemd/system/" + u) {
+			return fmt.Errorf("unit %s not found", u)
+		}
+		enabled, active := strings.Contains(h.units[u], "enabled"), strings.Contains(h.units[u], "active")
+		switch verb {
+		case "enable", "disable":
+			enabled, active = verb == "enable", active && !now
+		case "start", "restart", "stop":
+			active = verb != "stop"
+		default:
+			return fmt.Errorf("systemctl %s is not played", verb)
+		}
+		h.units[u] = strings.TrimSpace(map[bool]string{true: "enabled "}[enabled] + map[bool]string{true: "active"}[active])
+	}
+	return nil
+}
+
+// ground is everything that steps may change, as text.
+func (h *fakeHost) ground() string {
+	h.t.Helper()
+	lines := []string{fmt.Sprintf("account %v", h.account)}
+	for _, u := range slices.Sorted(maps.Keys(h.units)) {
+		if h.units[u] != "" {
+			lines = append(lines, "unit "+u+" "+h.units[u])
+		}
+	}
+	err := filepath.WalkDir(h.root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		r, err := rightsOf(path)
+		if err != nil {
+			return err
+		}
+		var content []byte
+		if d.Type().IsRegular() {
+			if content, err = os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+		lines = append(lines, fmt.Sprintf("%s %d:%d %v %q", path, r.uid, r.gid, r.mode, content))
+		return nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
