@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"reflect"
 	"slices"
 
@@ -86,6 +87,12 @@ func (a *Agent) openKeys() {
 		return
 	}
 	a.keys = a.cfg.Keys.Open(a.log.Named("keys"))
+	shut := func(context.Context) error { return a.keys.Close() }
+	if a.options.from == nil {
+		a.base.push("keys", shut) // the Agents after this one have them too
+	} else {
+		a.down.push("keys", shut)
+	}
 }
 
 // LoadKeySettings reads the part about keys of a configuration file, the rest

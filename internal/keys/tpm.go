@@ -99,6 +99,27 @@ func (t *tpm) connect() error {
 		return err
 	}
 	t.wire = &wire{conn}
+	return t.tidy()
+}
+
+// tidy removes what a process that was killed has left in the TPM's memory.
+// Behind the kernel's resource manager there is nothing: it tidies itself, and
+// shows nobody the objects of others.
+func (t *tpm) tidy() error {
+	const most, transient = 16, uint32(tpm2.TPMHTTransient) << 24
+	left, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: transient, PropertyCount: most}.Execute(t.wire)
+	if err != nil {
+		return fmt.Errorf("asking the TPM what it holds: %w", err)
+	}
+	handles, err := left.CapabilityData.Data.Handles()
+	if err != nil {
+		return fmt.Errorf("asking the TPM what it holds: %w", err)
+	}
+	for _, h := range handles.Handle {
+		if err := t.flush(h); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -7,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/keys/keystest"
@@ -108,6 +112,32 @@ func TestTPMThatGoesAway(t *testing.T) {
 	}
 	if err := keys.CheckSigns(key); err != nil {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestProcessThatWasKilled finds the memory of a TPM without a resource
+// manager full of what somebody else has left there.
+func TestProcessThatWasKilled(t *testing.T) {
+	device := keystest.NewTPM(t)
+	conn, err := net.Dial("unix", device.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(transport.FromReadWriter(conn))
+		if errors.Is(err, tpm2.TPMRCObjectMemory) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key, _ := made(t, closing(t, keys.New(keys.Config{TPM: device.Socket})), keys.P256)
+	if err := keys.CheckSigns(key); err != nil {
+		t.Error(err)
 	}
 }
 
