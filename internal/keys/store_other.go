@@ -8,7 +8,7 @@ import (
 	"errors"
 )
 
-var errNoStore = errors.New("Windows alone has certificate stores; name a file here")
+var errNoStore = errors.New("there are certificate stores on Windows alone; name a file here")
 
 func loadFromStore(ref string) (crypto.Signer, error) {
 	if _, err := parseStoreRef(ref); err != nil {
