@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -111,8 +112,10 @@ func (p *program) init(ctx context.Context, o firstrun.Options, f initFlags) err
 		return p.showPlan(plan)
 	}
 	if person != nil {
-		if err := person.Confirm(ctx, plan); err != nil {
+		if err := person.Confirm(ctx, plan); errors.Is(err, firstrun.ErrNotConfirmed) {
 			return &refused{err: err}
+		} else if err != nil {
+			return err
 		}
 	}
 	result, err := plan.Run(ctx, nil)

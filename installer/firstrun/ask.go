@@ -105,6 +105,7 @@ func (iv *Interview) ask(ctx context.Context, q question) error {
 		var line string
 		select {
 		case <-ctx.Done():
+			iv.printf("\n")
 			return errors.New("interrupted: nothing was written")
 		case l, ok := <-iv.lines:
 			if !ok {
