@@ -93,16 +93,18 @@ func (k *Keys) Load(ref string) (crypto.Signer, error) {
 		return k.loadFile(ref)
 	case strings.EqualFold(scheme, "pkcs11"):
 		key, err := k.store.load(ref)
-		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", Shown(ref), err)
-		}
-		return key, nil
+		return key, named(ref, err)
 	}
 	key, err := loadFromStore(ref)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", ref, err)
+	return key, named(ref, err)
+}
+
+// named says which key an error is of.
+func named(ref string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return key, nil
+	return fmt.Errorf("key %s: %w", Shown(ref), err)
 }
 
 // Create makes a key and the file that names it, which must not exist. The

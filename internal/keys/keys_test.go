@@ -35,6 +35,7 @@ func TestKeysInFiles(t *testing.T) {
 				t.Error("another key was loaded than was made")
 			}
 			wantKey(t, loaded, abilities{oaep: hashes, anySalt: true})
+			wantConcurrent(t, made, loaded)
 			if _, err := k.Create(path, keys.File, kind); !errors.Is(err, fs.ErrExist) {
 				t.Errorf("a second key in the same file: %v, want fs.ErrExist", err)
 			}

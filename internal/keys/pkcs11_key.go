@@ -76,6 +76,7 @@ func (k *pkcs11Key) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) 
 // the hashes that the device knows.
 func (k pkcs11RSA) Decrypt(rand io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) (plain []byte, err error) {
 	n := 0
+	//lint:ignore SA1019 SCEP clients know PKCS #1 v1.5 only
 	if o, ok := opts.(*rsa.PKCS1v15DecryptOptions); ok {
 		n, opts = o.SessionKeyLen, nil
 	}

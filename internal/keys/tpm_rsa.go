@@ -18,6 +18,7 @@ func (k tpmRSA) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpt
 	switch o := opts.(type) {
 	case nil:
 		return k.decrypt(ciphertext, rsaES(), nil)
+	//lint:ignore SA1019 SCEP clients know PKCS #1 v1.5 only
 	case *rsa.PKCS1v15DecryptOptions:
 		plain, err := k.decrypt(ciphertext, rsaES(), nil)
 		if n := o.SessionKeyLen; n > 0 {
