@@ -76,6 +76,9 @@ func (l *Linux) control(ctx context.Context, verb string) error {
 func (l *Linux) Status(ctx context.Context) (Status, error) {
 	properties := "LoadState,UnitFileState,ActiveState,MainPID,ActiveEnterTimestamp,NRestarts,User,FragmentPath,Result,ExecMainStatus,ConditionResult"
 	out, err := l.run(ctx, "systemctl", "show", "--timestamp=unix", "-p", properties, linux.ServiceUnit)
+	if err != nil { // before version 248 it knows no such option
+		out, err = l.run(ctx, "systemctl", "show", "-p", properties, linux.ServiceUnit)
+	}
 	if err != nil {
 		return Status{}, err
 	}

@@ -29,6 +29,7 @@ type fakeHost struct {
 	journal   string
 	show      string
 	noSystemd bool // systemd-sysusers is missing
+	old       bool // systemctl knows no --timestamp
 	failAt    int  // the number of the changing command that fails; 0: none does
 	changing  int
 	log       []string
@@ -92,6 +93,8 @@ func (h *fakeHost) run(_ context.Context, name string, args ...string) (string, 
 		return "", failed
 	case name == "journalctl":
 		return h.journal, nil
+	case verb == "show" && h.old && args[1] == "--timestamp=unix":
+		return "", failed
 	case verb == "show":
 		return h.show, nil
 	case verb == "is-enabled" && !strings.Contains(h.units[args[1]], "enabled"):

@@ -266,3 +266,12 @@ func TestLinuxStatusTellsWhy(t *testing.T) {
 		}
 	}
 }
+
+func TestLinuxStatusOfAnOlderSystemd(t *testing.T) {
+	h := newHost(t)
+	install(t, h, options())
+	h.old, h.show = true, "LoadState=loaded\nActiveState=active\nActiveEnterTimestamp=Mon 2026-11-23 02:31:19 UTC\n"
+	if st, err := h.linux().Status(t.Context()); err != nil || !st.Running() || !st.Since.IsZero() {
+		t.Errorf("got %+v, %v", st, err)
+	}
+}

@@ -15,7 +15,7 @@ var ErrNotInstalled = errors.New("the service is not installed")
 
 // Spec describes a service for the service manager of Windows. It starts with
 // the system, a little after everything else, and is started again whenever it
-// ends by itself: after 1 s, 5 s and then every 30 s.
+// ends by itself: after 5 s, 30 s and then every minute.
 type Spec struct {
 	Name        string
 	DisplayName string

@@ -60,7 +60,7 @@ func complete(spec Spec) error {
 			return mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: after}
 		}
 		const resetAfter = 24 * 60 * 60 // seconds without a failure
-		actions := []mgr.RecoveryAction{restart(time.Second), restart(5 * time.Second), restart(30 * time.Second)}
+		actions := []mgr.RecoveryAction{restart(5 * time.Second), restart(30 * time.Second), restart(time.Minute)}
 		if err := s.SetRecoveryActions(actions, resetAfter); err != nil {
 			return fmt.Errorf("setting the recovery actions: %w", err)
 		}

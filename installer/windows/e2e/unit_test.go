@@ -26,7 +26,7 @@ func TestUnitTests(t *testing.T) {
 		{"keys", []string{"./internal/keys"}, nil},
 		{"files and services", []string{
 			"./internal/certfiles", "./internal/configfile", "./internal/durable", "./internal/logging",
-			"./internal/osservice", "./internal/secret", "./installer/firstrun", "./installer/steps",
+			"./internal/osservice", "./internal/secret", "./installer/firstrun", "./installer/service", "./installer/steps",
 		}, nil},
 		// The disks that lose what was not synced are made of memory on every
 		// system alike.
