@@ -242,7 +242,7 @@ func TestQueueIsDownForADay(t *testing.T) {
 			t.Fatal("the queue was reached")
 		}
 		o.pipes.cut(false)
-		o.later(rested)
+		o.until(func() bool { return len(o.queue.Results()) == 2 })
 		r := o.queue.Results()
 		if !r["one"].Succeeded || !r["two"].Succeeded || len(o.issued()) != 2 || len(o.queue.Contradictions()) > 0 {
 			t.Errorf("%+v, %d certificates", r, len(o.issued()))
@@ -264,7 +264,7 @@ func TestOneContextIsOneCertificate(t *testing.T) {
 			t.Fatalf("%+v", o.queue.Counts())
 		}
 		o.queue.Fail(jobqueuetest.Faults{LoseAnswers: true, Times: 1})
-		o.later(rested)
+		o.until(func() bool { return len(o.queue.Results()) == 1 })
 		r := o.queue.Results()["one"]
 		if !r.Succeeded || len(o.issued()) != 1 || len(o.queue.Contradictions()) > 0 {
 			t.Errorf("%+v, %d certificates, %+v", r, len(o.issued()), o.queue.Contradictions())

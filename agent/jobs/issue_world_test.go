@@ -76,10 +76,6 @@ const queueName = "mail"
 // have ended, and the queue was asked since.
 const settled = 20 * time.Minute
 
-// rested is settled after many failures: reports rest up to an hour and a fifth
-// then, and one more failure costs another rest.
-const rested = 3 * time.Hour
-
 func inOffice(t *testing.T, test func(t *testing.T, o *office)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -258,6 +254,21 @@ func (o *office) reopen() {
 func (o *office) later(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// until lets time pass until something is so, a day at the most, and then as
+// long as anything else may come of it: the longest rest is the exception, and
+// simulated hours cost minutes under the race detector.
+func (o *office) until(so func() bool) {
+	o.t.Helper()
+	for range 24 * 12 {
+		if so() {
+			o.later(settled)
+			return
+		}
+		o.later(5 * time.Minute)
+	}
+	o.t.Fatal("it did not come to be within a day")
 }
 
 // job is one that may be done.
