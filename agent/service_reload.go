@@ -58,7 +58,10 @@ func (s *Service) apply(ctx context.Context) (done control.Reload, err error) {
 	}
 	done.Restart = keepForRestart(&running.cfg, &next)
 	if err := next.Validate(); err != nil {
-		return done, fmt.Errorf("%w\nthese apply after a restart only: %s", err, strings.Join(done.Restart, ", "))
+		if len(done.Restart) > 0 { // the file may be right, and fit only together with them
+			err = fmt.Errorf("%w\nthese apply after a restart only: %s", err, strings.Join(done.Restart, ", "))
+		}
+		return done, err
 	}
 	if err := next.CheckFiles(); err != nil {
 		return done, err
