@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,6 +94,19 @@ func TestPackage(t *testing.T) {
 			if b, err := os.ReadFile(s.config()); err != nil || strings.Contains(string(b), "# other") {
 				t.Errorf("the configuration was replaced: %v", err)
 			}
+		}},
+		{"an installation whose service does not start is undone", func(t *testing.T) {
+			if err := s.msiexec(t, "/x", s.Path(upgrade)); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.Remove(s.config()), os.WriteFile(given, []byte("state_dir: ["), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.msiexec(t, "/i", s.Path(upgrade), "CONFIG="+s.Path(given)); err == nil {
+				t.Error("msiexec says that all is well")
+			}
+			s.isRemoved(t)
+			s.has(t, true, s.state("journal.db"), s.state("ca", "ca.key.pem"))
 		}},
 	} {
 		if !t.Run(step.name, step.do) {
