@@ -169,7 +169,7 @@ func (e entraItems) Items() []identity.Item {
 	for _, i := range e.store.Items() {
 		items = append(items, identity.Item{
 			Name: "tenant " + e.tenant, Kind: identity.KindEntraClient, Subject: i.Subject, Issuer: i.Subject, SHA256: i.SHA256,
-			Source: i.Path, Key: keys.PlaceOfFile(i.Path), NotBefore: i.NotBefore, NotAfter: i.NotAfter, RenewAt: i.NextAt, Next: i.Next, Problem: i.Problem, Managed: !i.ByHand,
+			Source: i.Path, Key: i.Key, NotBefore: i.NotBefore, NotAfter: i.NotAfter, RenewAt: i.NextAt, Next: i.Next, Problem: i.Problem, Managed: !i.ByHand,
 		})
 	}
 	if len(items) == 0 {

@@ -146,7 +146,14 @@ func (a *Agent) noteCAs() error {
 			if err != nil {
 				return err
 			}
-			a.keeper.Add(identity.Note(identity.EmbeddedCA(name, c.Embedded.Certificate, chain), a.options.Clock))
+			rows, place := identity.EmbeddedCA(name, c.Embedded.Certificate, chain), keys.PlaceOfRef(c.Embedded.Key)
+			a.keeper.Add(identity.Note(func(now time.Time) []identity.Item {
+				list := rows(now)
+				for i := range list {
+					list[i].Key = place
+				}
+				return list
+			}, a.options.Clock))
 			if a.responder != nil {
 				rows := identity.OCSPSigner(name, func() *x509.Certificate { return a.responder.Signer(name) })
 				a.keeper.Add(responder{Own: identity.Note(rows, a.options.Clock), Responder: a.responder})

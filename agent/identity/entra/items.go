@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // Item is one certificate of the folder, for the inventory of everything that
@@ -14,6 +16,7 @@ type Item struct {
 	SHA256    string // hexadecimal
 	SHA1      string // as the Entra admin center lists it
 	Path      string
+	Key       keys.Place // where its private key lives
 	NotBefore time.Time
 	NotAfter  time.Time
 	State     State
@@ -39,7 +42,7 @@ func (s *Store) Items() []Item {
 		c := g.Certificate
 		item := Item{
 			Name: s.itemName(g.Generation), Subject: c.Subject.String(), SHA256: g.Fingerprint, SHA1: Thumbprint(c.Raw),
-			Path: s.file(g.Generation, "pem"), NotBefore: c.NotBefore, NotAfter: c.NotAfter, State: g.State,
+			Path: s.file(g.Generation, "pem"), Key: keys.PlaceOfFile(s.file(g.Generation, "key")), NotBefore: c.NotBefore, NotAfter: c.NotAfter, State: g.State,
 			Current: g == current, Problem: g.Problem, ByHand: g.ByHand,
 		}
 		s.plan(&item, g, current, pending, now)
