@@ -49,7 +49,7 @@ func StoreFile(path string, key crypto.Signer) error {
 }
 
 // LoadFile reads a key that lies in a PEM file as it is: PKCS #8 as StoreFile
-// writes it, or the older forms of openssl. On Unix a file that others may read
+// writes it, or the older forms of openssl. A file that others may read
 // is refused.
 func LoadFile(path string) (crypto.Signer, error) {
 	return readFile(path, func([]byte) (crypto.Signer, error) { return nil, errTPMFile })
