@@ -21,11 +21,8 @@ func TestUnitTests(t *testing.T) {
 		packages []string
 		flags    []string
 	}{
-		// Alone: under Wine, keys of the machine are at times in a bad state
-		// while other programs begin.
-		{"keys", []string{"./internal/keys"}, nil},
-		{"files and services", []string{
-			"./internal/certfiles", "./internal/configfile", "./internal/durable", "./internal/logging",
+		{"files, keys, services", []string{
+			"./internal/certfiles", "./internal/configfile", "./internal/durable", "./internal/keys", "./internal/logging",
 			"./internal/osservice", "./internal/secret", "./installer/firstrun", "./installer/service", "./installer/steps",
 		}, nil},
 		// The disks that lose what was not synced are made of memory on every
