@@ -84,7 +84,7 @@ func (cfg Config) checkCA(ctx context.Context, c CA, log *zap.Logger) []ca.Findi
 	if c.Embedded != nil {
 		config, err := embeddedConfig(c, cfg.Keys.Open(log), nil)
 		if err != nil {
-			return []ca.Finding{ca.Failure.Is(ca.CheckConfig, correct, "%v", err)}
+			return []ca.Finding{ca.Found(ca.Failure, ca.CheckConfig, correct, "%v", err)}
 		}
 		return config.Diagnose(ctx, want)
 	}
@@ -96,11 +96,11 @@ func (cfg Config) checkCA(ctx context.Context, c CA, log *zap.Logger) []ca.Findi
 		want.Chain, err = embedded.LoadChain(c.Chain)
 	}
 	if err != nil {
-		return []ca.Finding{ca.Failure.Is(ca.CheckConfig, correct, "%v", err)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckConfig, correct, "%v", err)}
 	}
 	bridge, ok := ca.Ability[ca.Diagnoser](built.Authority)
 	if !ok {
-		return []ca.Finding{ca.Note.Is(ca.CheckReach, "", "this kind of CA cannot be checked")}
+		return []ca.Finding{ca.Found(ca.Note, ca.CheckReach, "", "this kind of CA cannot be checked")}
 	}
 	found := bridge.Diagnose(ctx, want)
 	if slices.ContainsFunc(found, hidesCA) {
@@ -124,7 +124,7 @@ func checkCRL(ctx context.Context, issuer ca.Authority) []ca.Finding {
 	defer cancel()
 	list, err := publisher.CRL(ctx)
 	if err != nil {
-		return []ca.Finding{ca.Warning.Is(ca.CheckCRL, "publish a revocation list at the CA (certutil -CRL), and see to what ca.chain says", "the revocation list could not be read: %v", err)}
+		return []ca.Finding{ca.Found(ca.Warning, ca.CheckCRL, "publish a revocation list at the CA (certutil -CRL), and see to what ca.chain says", "the revocation list could not be read: %v", err)}
 	}
 	return []ca.Finding{ca.CheckList(list, time.Now())}
 }

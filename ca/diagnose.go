@@ -6,35 +6,20 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/finding"
 )
 
 // Level says how much a finding matters.
-type Level int
+type Level = finding.Level
 
-// The levels, the least first. A note tells what cannot be seen over a road,
-// or what is configured so; it asks for nothing.
+// The levels, the least first.
 const (
-	OK Level = iota
-	Note
-	Warning
-	Failure
+	OK      = finding.OK
+	Note    = finding.Note
+	Warning = finding.Warning
+	Failure = finding.Failure
 )
-
-// String returns the level's name, as tables and JSON have it.
-func (l Level) String() string {
-	switch l {
-	case OK:
-		return "ok"
-	case Note:
-		return "note"
-	case Warning:
-		return "warning"
-	}
-	return "failure"
-}
-
-// MarshalText implements encoding.TextMarshaler with String.
-func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // Finding is one thing that a check found out about a CA. Text may have words
 // of the CA in it, which are not fit for a terminal as they are.
@@ -117,8 +102,8 @@ type WantedTemplate struct {
 	MaxRSA   int                     // and of the largest
 }
 
-// Is makes a finding with a formatted text.
-func (l Level) Is(id, fix, format string, args ...any) Finding {
+// Found makes a finding with a formatted text.
+func Found(l Level, id, fix, format string, args ...any) Finding {
 	return Finding{ID: id, Level: l, Fix: fix, Text: fmt.Sprintf(format, args...)}
 }
 

@@ -25,61 +25,61 @@ const codeNoTemplate, codeUnknownTemplate, codeTemplateDenied, codeSubject, code
 // one.
 func (w WantedTemplate) Named() Finding {
 	if w.Name == "" {
-		return Failure.Is(CheckTemplateNamed, Remedy(codeNoTemplate), "endpoint %q names no template for %s requests", w.Endpoint, w.Purpose)
+		return Found(Failure, CheckTemplateNamed, Remedy(codeNoTemplate), "endpoint %q names no template for %s requests", w.Endpoint, w.Purpose)
 	}
-	return OK.Is(CheckTemplateNamed, "", "endpoint %q names template %q for %s requests", w.Endpoint, w.Name, w.Purpose)
+	return Found(OK, CheckTemplateNamed, "", "endpoint %q names template %q for %s requests", w.Endpoint, w.Name, w.Purpose)
 }
 
 // Published is the finding on a template that the CA lists, or does not.
 func (w WantedTemplate) Published(is bool) Finding {
 	if !is {
-		return Failure.Is(CheckTemplatePublished, Remedy(codeUnknownTemplate), "template %q of endpoint %q is not published on the CA", w.Name, w.Endpoint)
+		return Found(Failure, CheckTemplatePublished, Remedy(codeUnknownTemplate), "template %q of endpoint %q is not published on the CA", w.Name, w.Endpoint)
 	}
-	return OK.Is(CheckTemplatePublished, "", "template %q is published on the CA", w.Name)
+	return Found(OK, CheckTemplatePublished, "", "template %q is published on the CA", w.Name)
 }
 
 // Compare says whether a published template does for its endpoint.
 func (w WantedTemplate) Compare(f TemplateFacts) []Finding {
 	list := []Finding{w.compareEnroll(f), w.compareSubject(f), w.compareSignatures(f), w.compareKey(f)}
 	if !f.Purposes {
-		return append(list, Note.Is(CheckTemplateEKU, "", "the CA does not tell the key usages of template %q over this road: compare with certutil -template -v", w.Name))
+		return append(list, Found(Note, CheckTemplateEKU, "", "the CA does not tell the key usages of template %q over this road: compare with certutil -template -v", w.Name))
 	}
 	return append(list, w.comparePurpose(f), w.compareEKU(f))
 }
 
 func (w WantedTemplate) compareEnroll(f TemplateFacts) Finding {
 	if !f.Enroll {
-		return Failure.Is(CheckTemplateEnroll, Remedy(codeTemplateDenied), "the account may not enrol for template %q", w.Name)
+		return Found(Failure, CheckTemplateEnroll, Remedy(codeTemplateDenied), "the account may not enrol for template %q", w.Name)
 	}
-	return OK.Is(CheckTemplateEnroll, "", "the account may enrol for template %q", w.Name)
+	return Found(OK, CheckTemplateEnroll, "", "the account may enrol for template %q", w.Name)
 }
 
 func (w WantedTemplate) compareSubject(f TemplateFacts) Finding {
 	if !f.SubjectFromRequest {
-		return Failure.Is(CheckTemplateSubject, Remedy(codeSubject), "template %q takes names from the directory, not from the request: every device would get the account's names", w.Name)
+		return Found(Failure, CheckTemplateSubject, Remedy(codeSubject), "template %q takes names from the directory, not from the request: every device would get the account's names", w.Name)
 	}
-	return OK.Is(CheckTemplateSubject, "", "template %q takes the names of the request", w.Name)
+	return Found(OK, CheckTemplateSubject, "", "template %q takes the names of the request", w.Name)
 }
 
 func (w WantedTemplate) compareSignatures(f TemplateFacts) Finding {
 	if f.Signatures > 0 {
-		return Failure.Is(CheckTemplateSignatures, Remedy(codeSignature), "template %q wants %d authorised signatures on a request, and the connector gives none", w.Name, f.Signatures)
+		return Found(Failure, CheckTemplateSignatures, Remedy(codeSignature), "template %q wants %d authorised signatures on a request, and the connector gives none", w.Name, f.Signatures)
 	}
-	return OK.Is(CheckTemplateSignatures, "", "template %q wants no authorised signature", w.Name)
+	return Found(OK, CheckTemplateSignatures, "", "template %q wants no authorised signature", w.Name)
 }
 
 func (w WantedTemplate) compareKey(f TemplateFacts) Finding {
 	switch {
 	case f.MinKeyBits == 0:
-		return Note.Is(CheckTemplateKey, "", "the CA does not tell the smallest key of template %q", w.Name)
+		return Found(Note, CheckTemplateKey, "", "the CA does not tell the smallest key of template %q", w.Name)
 	case w.MaxRSA > 0 && f.MinKeyBits > w.MaxRSA:
-		return Failure.Is(CheckTemplateKey, "raise max_rsa_bits of the endpoint, or lower the template's minimum",
+		return Found(Failure, CheckTemplateKey, "raise max_rsa_bits of the endpoint, or lower the template's minimum",
 			"template %q wants keys of %d bits, and endpoint %q lets in at most %d", w.Name, f.MinKeyBits, w.Endpoint, w.MaxRSA)
 	case f.MinKeyBits > w.MinRSA && w.MinRSA > 0 && f.MinKeyBits > 521: // up to 521 it is an elliptic curve's
-		return Warning.Is(CheckTemplateKey, "raise min_rsa_bits of the endpoint and the key size of the device profile",
+		return Found(Warning, CheckTemplateKey, "raise min_rsa_bits of the endpoint and the key size of the device profile",
 			"template %q wants keys of %d bits, and endpoint %q lets in smaller ones, of %d: the CA will refuse them", w.Name, f.MinKeyBits, w.Endpoint, w.MinRSA)
 	}
-	return OK.Is(CheckTemplateKey, "", "template %q takes keys from %d bits", w.Name, f.MinKeyBits)
+	return Found(OK, CheckTemplateKey, "", "template %q takes keys from %d bits", w.Name, f.MinKeyBits)
 }
 
 // comparePurpose compares the key usage with the slot of the endpoint.
@@ -90,12 +90,12 @@ func (w WantedTemplate) comparePurpose(f TemplateFacts) Finding {
 	}[w.Purpose]
 	switch missing := need &^ f.KeyUsage; {
 	case f.KeyUsage == 0 || missing == 0:
-		return OK.Is(CheckTemplatePurpose, "", "template %q makes certificates for %s", w.Name, w.Purpose)
+		return Found(OK, CheckTemplatePurpose, "", "template %q makes certificates for %s", w.Name, w.Purpose)
 	case w.Purpose == ForGeneral && missing != need:
-		return Warning.Is(CheckTemplatePurpose, "set the template's purpose to Signature and encryption, or name it in the slot that fits",
+		return Found(Warning, CheckTemplatePurpose, "set the template's purpose to Signature and encryption, or name it in the slot that fits",
 			"template %q of slot %s makes certificates for one of signature and encryption alone", w.Name, w.Purpose)
 	}
-	return Failure.Is(CheckTemplatePurpose, "correct the purpose on the template's tab Request Handling, or name another template in this slot",
+	return Found(Failure, CheckTemplatePurpose, "correct the purpose on the template's tab Request Handling, or name another template in this slot",
 		"template %q of endpoint %q makes no certificates for %s", w.Name, w.Endpoint, w.Purpose)
 }
 
@@ -112,7 +112,7 @@ func (w WantedTemplate) compareEKU(f TemplateFacts) Finding {
 	var more, less []string
 	for _, oid := range f.EKU {
 		if oid.Equal(requestAgent) || oid.Equal(anyUsage) {
-			return Failure.Is(CheckTemplateEKU, "take this application policy from the template, or name another template",
+			return Found(Failure, CheckTemplateEKU, "take this application policy from the template, or name another template",
 				"template %q makes every device an enrollment agent, or lets its certificate do anything (%s)", w.Name, oid)
 		}
 		if !slices.ContainsFunc(w.EKU, oid.Equal) {
@@ -126,11 +126,11 @@ func (w WantedTemplate) compareEKU(f TemplateFacts) Finding {
 	}
 	switch {
 	case len(f.EKU) == 0:
-		return Failure.Is(CheckTemplateEKU, "give the template application policies", "certificates of template %q are good for anything: it names no extended key usage", w.Name)
+		return Found(Failure, CheckTemplateEKU, "give the template application policies", "certificates of template %q are good for anything: it names no extended key usage", w.Name)
 	case len(more) > 0:
-		return Warning.Is(CheckTemplateEKU, correct, "certificates of template %q get extended key usages that allow.eku of endpoint %q does not list: %s", w.Name, w.Endpoint, strings.Join(more, ", "))
+		return Found(Warning, CheckTemplateEKU, correct, "certificates of template %q get extended key usages that allow.eku of endpoint %q does not list: %s", w.Name, w.Endpoint, strings.Join(more, ", "))
 	case len(less) > 0:
-		return Warning.Is(CheckTemplateEKU, correct, "endpoint %q lets requests ask for extended key usages that certificates of template %q do not get: %s", w.Endpoint, w.Name, strings.Join(less, ", "))
+		return Found(Warning, CheckTemplateEKU, correct, "endpoint %q lets requests ask for extended key usages that certificates of template %q do not get: %s", w.Endpoint, w.Name, strings.Join(less, ", "))
 	}
-	return OK.Is(CheckTemplateEKU, "", "template %q has the extended key usages of the endpoint", w.Name)
+	return Found(OK, CheckTemplateEKU, "", "template %q has the extended key usages of the endpoint", w.Name)
 }

@@ -170,7 +170,7 @@ func TestCompareTemplate(t *testing.T) {
 }
 
 func TestFindingAsJSON(t *testing.T) {
-	b, err := json.Marshal(ca.Failure.Is(ca.CheckReach, ca.Remedy(0x800706BA), "%d", 1))
+	b, err := json.Marshal(ca.Found(ca.Failure, ca.CheckReach, ca.Remedy(0x800706BA), "%d", 1))
 	if err != nil || !strings.Contains(string(b), `"level":"failure"`) || !strings.Contains(string(b), `"id":"ca.reach"`) {
 		t.Errorf("%s, %v", b, err)
 	}

@@ -1,31 +1,17 @@
 package intune
 
+import "github.com/certconnector/certconnector/internal/finding"
+
 // Level says how much a finding matters.
-type Level int
+type Level = finding.Level
 
-// The levels, the least first. A note asks for nothing.
+// The levels, the least first.
 const (
-	OK Level = iota
-	Note
-	Warning
-	Failure
+	OK      = finding.OK
+	Note    = finding.Note
+	Warning = finding.Warning
+	Failure = finding.Failure
 )
-
-// String returns the level's name, as tables and JSON have it.
-func (l Level) String() string {
-	switch l {
-	case OK:
-		return "ok"
-	case Note:
-		return "note"
-	case Warning:
-		return "warning"
-	}
-	return "failure"
-}
-
-// MarshalText implements encoding.TextMarshaler with String.
-func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // Finding is one thing that Diagnose found out about a tenant. Text may have
 // words of the cloud in it, which are not fit for a terminal as they are.

@@ -35,9 +35,9 @@ func (c *CA) Diagnose(ctx context.Context, want ca.Wanted) []ca.Finding {
 	case may[DCOM], !issues && reached:
 		list = append(list, c.diagnoseProperties(ctx, want)...)
 	case c.hasDCOM():
-		list = append(list, ca.Note.Is(ca.CheckTemplatePublished, "", "what the CA tells of itself and its templates can be read only with the right to enrol"))
+		list = append(list, ca.Found(ca.Note, ca.CheckTemplatePublished, "", "what the CA tells of itself and its templates can be read only with the right to enrol"))
 	default:
-		list = append(list, ca.Note.Is(ca.CheckTemplatePublished, "add a road over DCOM", "plain RPC shows neither the CA's certificate nor its templates"))
+		list = append(list, ca.Found(ca.Note, ca.CheckTemplatePublished, "add a road over DCOM", "plain RPC shows neither the CA's certificate nor its templates"))
 	}
 	return append(append(list, admin...), c.diagnoseClock())
 }
@@ -51,9 +51,9 @@ func isRefusal(f ca.Finding) bool {
 // diagnoseClock says what signing in proves of the clocks.
 func (c *CA) diagnoseClock() ca.Finding {
 	if strings.Contains(strings.ToLower(c.Mechanism()), "kerberos") {
-		return ca.Note.Is(ca.CheckClock, "", "not compared: Kerberos signs in only while the clocks differ by less than five minutes")
+		return ca.Found(ca.Note, ca.CheckClock, "", "not compared: Kerberos signs in only while the clocks differ by less than five minutes")
 	}
-	return ca.Note.Is(ca.CheckClock, "", "the CA does not tell its time over this road; compare with w32tm /stripchart")
+	return ca.Found(ca.Note, ca.CheckClock, "", "the CA does not tell its time over this road; compare with w32tm /stripchart")
 }
 
 // diagnoseRoad tries a road that issues. ok says that requests are answered.
@@ -68,23 +68,23 @@ func (c *CA) diagnoseRoad(ctx context.Context, road Road) (list []ca.Finding, ok
 	switch {
 	case code == codePropertyEmpty || code == uint32(dispositionPending) || code == uint32(dispositionIssued) || code == 0:
 		return append(list,
-			ca.OK.Is(ca.CheckName, "", "the CA is called %q", c.authority),
-			ca.OK.Is(ca.CheckEnroll, "", "the account may ask for certificates over %s", road),
-			ca.OK.Is(ca.CheckRoadIssue, "", "road %s answers", road)), true
+			ca.Found(ca.OK, ca.CheckName, "", "the CA is called %q", c.authority),
+			ca.Found(ca.OK, ca.CheckEnroll, "", "the account may ask for certificates over %s", road),
+			ca.Found(ca.OK, ca.CheckRoadIssue, "", "road %s answers", road)), true
 	case code == codeInvalid:
 		return append(list, c.otherName()), false
 	case denied(code):
-		return append(list, ca.Failure.Is(ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates over %s: %s", road, ca.CodeName(code))), false
+		return append(list, ca.Found(ca.Failure, ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates over %s: %s", road, ca.CodeName(code))), false
 	}
-	return append(list, ca.Failure.Is(ca.CheckRoadIssue, ca.Remedy(code), "road %s answers %s", road, ca.CodeName(code))), false
+	return append(list, ca.Found(ca.Failure, ca.CheckRoadIssue, ca.Remedy(code), "road %s answers %s", road, ca.CodeName(code))), false
 }
 
 func (c *CA) signedIn(road Road) ca.Finding {
-	return ca.OK.Is(ca.CheckSignIn, "", "signed in over %s with %s", road, c.Mechanism())
+	return ca.Found(ca.OK, ca.CheckSignIn, "", "signed in over %s with %s", road, c.Mechanism())
 }
 
 func (c *CA) otherName() ca.Finding {
-	return ca.Failure.Is(ca.CheckName, `correct config: it is host\name with the common name of the CA, as certutil prints it; not its display name and not that of the host`,
+	return ca.Found(ca.Failure, ca.CheckName, `correct config: it is host\name with the common name of the CA, as certutil prints it; not its display name and not that of the host`,
 		"the host has no CA called %q", c.authority)
 }
 
@@ -115,7 +115,7 @@ func (c *CA) askUnknown(ctx context.Context, road Road) (code uint32, err error)
 func (c *CA) diagnoseError(what string, err error) []ca.Finding {
 	p, ok := errors.AsType[*problem](err)
 	if !ok {
-		return []ca.Finding{ca.Failure.Is(ca.CheckReach, ca.Remedy(uint32(0x800706BA)), "%s: %v", what, err)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckReach, ca.Remedy(uint32(0x800706BA)), "%s: %v", what, err)}
 	}
 	cause := p.brief()
 	if isSignIn(p) {
@@ -123,13 +123,13 @@ func (c *CA) diagnoseError(what string, err error) []ca.Finding {
 		if denied(p.code) {
 			fix += "; where the credentials are right, put the account into the group Certificate Service DCOM Access of the CA's host"
 		}
-		return []ca.Finding{ca.Failure.Is(ca.CheckSignIn, fix, "%s: signing in with %s: %s", what, c.Mechanism(), cause)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckSignIn, fix, "%s: signing in with %s: %s", what, c.Mechanism(), cause)}
 	}
 	code := p.code
 	if code == 0 {
 		code = 0x800706BA
 	}
-	return []ca.Finding{ca.Failure.Is(ca.CheckReach, ca.Remedy(code), "%s: %s", what, cause)}
+	return []ca.Finding{ca.Found(ca.Failure, ca.CheckReach, ca.Remedy(code), "%s: %s", what, cause)}
 }
 
 // brief is a problem without what to do about it, which findings have apart.

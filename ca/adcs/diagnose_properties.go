@@ -30,7 +30,7 @@ func (c *CA) diagnoseProperties(ctx context.Context, want ca.Wanted) []ca.Findin
 			return append(list, c.diagnoseError("reading properties", err)...)
 		}
 		if err != nil {
-			found = []ca.Finding{ca.Warning.Is(ca.CheckReach, "", "%s", briefly(err))}
+			found = []ca.Finding{ca.Found(ca.Warning, ca.CheckReach, "", "%s", briefly(err))}
 			if p, ok := errors.AsType[*problem](err); ok && p.code != 0 {
 				found[0].Fix = ca.Remedy(p.code)
 			}
@@ -43,7 +43,7 @@ func (c *CA) diagnoseProperties(ctx context.Context, want ca.Wanted) []ca.Findin
 func (c *CA) diagnoseChain(ctx context.Context, want ca.Wanted) ([]ca.Finding, error) {
 	shown, err := c.readChain(ctx)
 	if p, ok := errors.AsType[*problem](err); ok && p.kind == nil && p.code == 0 {
-		return []ca.Finding{ca.Failure.Is(ca.CheckChain, "check the chain file", "%s", briefly(err))}, nil
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckChain, "check the chain file", "%s", briefly(err))}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (c *CA) diagnoseHost(ctx context.Context, _ ca.Wanted) ([]ca.Finding, error
 	}
 	configured := strings.TrimPrefix(c.target, "host/")
 	if host := utf16Text(value); !strings.EqualFold(host, configured) {
-		return []ca.Finding{ca.Warning.Is(ca.CheckName, "use the host's own name in config, unless it is an alias with a service principal name",
+		return []ca.Finding{ca.Found(ca.Warning, ca.CheckName, "use the host's own name in config, unless it is an alias with a service principal name",
 			"the CA's host calls itself %q; configured is %q", clean(host), configured)}, nil
 	}
 	return nil, nil
@@ -80,13 +80,13 @@ func (c *CA) diagnoseType(ctx context.Context, _ ca.Wanted) ([]ca.Finding, error
 	case len(value) >= 4:
 		kind = binary.LittleEndian.Uint32(value)
 	default:
-		return []ca.Finding{ca.Warning.Is(ca.CheckType, "", "the CA's type does not read: %d bytes", len(value))}, nil
+		return []ca.Finding{ca.Found(ca.Warning, ca.CheckType, "", "the CA's type does not read: %d bytes", len(value))}, nil
 	}
 	if kind != typeEnterpriseRoot && kind != typeEnterpriseSub {
-		return []ca.Finding{ca.Warning.Is(ca.CheckType, "use an enterprise CA: a standalone one knows no templates, gives certificates the purposes that requests ask for, and parks each request by default",
+		return []ca.Finding{ca.Found(ca.Warning, ca.CheckType, "use an enterprise CA: a standalone one knows no templates, gives certificates the purposes that requests ask for, and parks each request by default",
 			"this is a standalone CA (type %d)", kind)}, nil
 	}
-	return []ca.Finding{ca.OK.Is(ca.CheckType, "", "this is an enterprise CA")}, nil
+	return []ca.Finding{ca.Found(ca.OK, ca.CheckType, "", "this is an enterprise CA")}, nil
 }
 
 func (c *CA) diagnoseTemplates(ctx context.Context, want ca.Wanted) ([]ca.Finding, error) {
@@ -107,7 +107,7 @@ func (c *CA) diagnoseTemplates(ctx context.Context, want ca.Wanted) ([]ca.Findin
 		is := slices.ContainsFunc(published, func(name string) bool { return strings.EqualFold(name, w.Name) })
 		list = append(list, w.Published(is))
 		if is {
-			list = append(list, ca.Note.Is(ca.CheckTemplateEnroll, "", "rights, purposes and names of template %q are in the directory, not at the CA: compare with certutil -template -v, "+
+			list = append(list, ca.Found(ca.Note, ca.CheckTemplateEnroll, "", "rights, purposes and names of template %q are in the directory, not at the CA: compare with certutil -template -v, "+
 				"or use a policy service (wstep), which tells them", w.Name))
 		}
 	}

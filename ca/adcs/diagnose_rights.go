@@ -35,7 +35,7 @@ func (c *CA) diagnoseAdmin(ctx context.Context) (list []ca.Finding, reached bool
 		return []ca.Finding{c.otherName()}, false
 	}
 	if errors.Is(err, ca.ErrForbidden) {
-		return []ca.Finding{ca.Failure.Is(ca.CheckRoadFind, "put the account into Certificate Service DCOM Access, and take IF_NOREMOTEICERTADMIN from InterfaceFlags at the CA",
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckRoadFind, "put the account into Certificate Service DCOM Access, and take IF_NOREMOTEICERTADMIN from InterfaceFlags at the CA",
 			"the administration interface refuses the account: %s", briefly(err))}, false
 	}
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *CA) diagnoseAdmin(ctx context.Context) (list []ca.Finding, reached bool
 	var roles uint32
 	if readable {
 		if roles, err = c.roles(ctx); err != nil {
-			list = append(list, ca.Warning.Is(ca.CheckOfficer, "", "the account's roles could not be read: %s", briefly(err)))
+			list = append(list, ca.Found(ca.Warning, ca.CheckOfficer, "", "the account's roles could not be read: %s", briefly(err)))
 		}
 	}
 	return append(list, c.judgeRoles(readable, roles)...), true
@@ -66,40 +66,40 @@ func (c *CA) roles(ctx context.Context) (roles uint32, err error) {
 
 func (c *CA) judgeRoles(readable bool, roles uint32) []ca.Finding {
 	const toRead = "grant the account Read on the Security tab of the CA"
-	list := []ca.Finding{ca.OK.Is(ca.CheckRead, "", "the account may read the CA's database")}
+	list := []ca.Finding{ca.Found(ca.OK, ca.CheckRead, "", "the account may read the CA's database")}
 	if !readable {
 		level := ca.Warning
 		if c.find {
 			level = ca.Failure
 		}
-		list[0] = level.Is(ca.CheckRead, toRead, "the account may not read the CA's database: an issue whose answer was lost cannot be looked up")
+		list[0] = ca.Found(level, ca.CheckRead, toRead, "the account may not read the CA's database: an issue whose answer was lost cannot be looked up")
 	}
 	switch {
 	case !c.find:
 		list = append(list, c.notDeclared(ca.CheckRoadFind, "find"))
 	case readable:
-		list = append(list, ca.OK.Is(ca.CheckRoadFind, "", "road csra answers"))
+		list = append(list, ca.Found(ca.OK, ca.CheckRoadFind, "", "road csra answers"))
 	}
 	switch {
 	case !c.revoke:
 		list = append(list, c.notDeclared(ca.CheckRoadRevoke, "revoke"))
 	case roles&roleOfficer == 0:
-		list = append(list, ca.Failure.Is(ca.CheckOfficer, "grant the account Issue and Manage Certificates on the Security tab of the CA, or take revoke (and approve) from the configuration",
+		list = append(list, ca.Found(ca.Failure, ca.CheckOfficer, "grant the account Issue and Manage Certificates on the Security tab of the CA, or take revoke (and approve) from the configuration",
 			"the account is no officer of the CA: it cannot revoke"))
 	default:
-		list = append(list, ca.OK.Is(ca.CheckOfficer, "", "the account has Issue and Manage Certificates"),
-			ca.OK.Is(ca.CheckRoadRevoke, "", "road csra answers"))
+		list = append(list, ca.Found(ca.OK, ca.CheckOfficer, "", "the account has Issue and Manage Certificates"),
+			ca.Found(ca.OK, ca.CheckRoadRevoke, "", "road csra answers"))
 	}
 	if roles&roleAdministrator != 0 {
-		list = append(list, ca.Warning.Is(ca.CheckExcess, "take Manage CA from the account: the connector does not need it, and with role separation the CA refuses an account with two roles",
+		list = append(list, ca.Found(ca.Warning, ca.CheckExcess, "take Manage CA from the account: the connector does not need it, and with role separation the CA refuses an account with two roles",
 			"the account has Manage CA"))
 	}
 	if !c.revoke && roles&roleOfficer != 0 {
-		list = append(list, ca.Warning.Is(ca.CheckExcess, "take Issue and Manage Certificates from the account, or configure revoke: csra", "the account may revoke, which the configuration does not use"))
+		list = append(list, ca.Found(ca.Warning, ca.CheckExcess, "take Issue and Manage Certificates from the account, or configure revoke: csra", "the account may revoke, which the configuration does not use"))
 	}
 	return list
 }
 
 func (c *CA) notDeclared(id, what string) ca.Finding {
-	return ca.Note.Is(id, "", "%s is not configured on this road", what)
+	return ca.Found(ca.Note, id, "", "%s is not configured on this road", what)
 }

@@ -20,23 +20,23 @@ func (cfg Config) Diagnose(_ context.Context, want ca.Wanted) []ca.Finding {
 		now = cfg.Clock
 	}
 	if err := cfg.check(); err != nil {
-		return []ca.Finding{ca.Failure.Is(ca.CheckConfig, correct, "%v", err)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckConfig, correct, "%v", err)}
 	}
 	key, chain, err := cfg.identity()
 	if err == nil {
 		_, err = checkIdentity(key, chain)
 	}
 	if err != nil {
-		return []ca.Finding{ca.Failure.Is(ca.CheckConfig, correct, "%v", err)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckConfig, correct, "%v", err)}
 	}
 	profiles, standard, err := readProfiles(cfg.Profiles, true)
 	if err != nil {
-		return []ca.Finding{ca.Failure.Is(ca.CheckConfig, correct, "%v", err)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckConfig, correct, "%v", err)}
 	}
 	list := []ca.Finding{
-		ca.OK.Is(ca.CheckConfig, "", "key, certificates and profiles fit together"),
+		ca.Found(ca.OK, ca.CheckConfig, "", "key, certificates and profiles fit together"),
 		ca.CheckValidity(chain[0], now()),
-		ca.Note.Is(ca.CheckCRL, "", "the service makes and publishes the revocation list"),
+		ca.Found(ca.Note, ca.CheckCRL, "", "the service makes and publishes the revocation list"),
 	}
 	for _, w := range want.Templates {
 		p := standard
@@ -54,11 +54,11 @@ func (cfg Config) Diagnose(_ context.Context, want ca.Wanted) []ca.Finding {
 func profileFinding(w ca.WantedTemplate, is bool) ca.Finding {
 	switch {
 	case !is:
-		return ca.Failure.Is(ca.CheckTemplatePublished, "add the profile to the CA, or correct the template of the endpoint", "endpoint %q names profile %q, which the CA has not", w.Endpoint, w.Name)
+		return ca.Found(ca.Failure, ca.CheckTemplatePublished, "add the profile to the CA, or correct the template of the endpoint", "endpoint %q names profile %q, which the CA has not", w.Endpoint, w.Name)
 	case w.Name == "":
-		return ca.OK.Is(ca.CheckTemplateNamed, "", "endpoint %q takes the CA's first profile for %s requests", w.Endpoint, w.Purpose)
+		return ca.Found(ca.OK, ca.CheckTemplateNamed, "", "endpoint %q takes the CA's first profile for %s requests", w.Endpoint, w.Purpose)
 	}
-	return ca.OK.Is(ca.CheckTemplatePublished, "", "the CA has profile %q", w.Name)
+	return ca.Found(ca.OK, ca.CheckTemplatePublished, "", "the CA has profile %q", w.Name)
 }
 
 // facts are what requests of an endpoint get: of the extended key usages those

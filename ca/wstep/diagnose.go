@@ -25,7 +25,7 @@ const codeEnrollDenied = 0x80094011 // CERTSRV_E_ENROLL_DENIED
 func (c *CA) Diagnose(ctx context.Context, want ca.Wanted) []ca.Finding {
 	var list []ca.Finding
 	if c.config.Policy == "" {
-		list = append(list, ca.Note.Is(ca.CheckTemplatePublished, "configure policy, the address of the policy service",
+		list = append(list, ca.Found(ca.Note, ca.CheckTemplatePublished, "configure policy, the address of the policy service",
 			"without a policy service neither the CA's certificate nor its templates can be seen"))
 	} else {
 		found, ok := c.diagnosePolicy(ctx, want)
@@ -35,9 +35,9 @@ func (c *CA) Diagnose(ctx context.Context, want ca.Wanted) []ca.Finding {
 	}
 	list = append(list, c.diagnoseEnrollment(ctx)...)
 	return append(list,
-		ca.Note.Is(ca.CheckRoadRevoke, "", "the enrolment web services cannot revoke"),
-		ca.Note.Is(ca.CheckRoadFind, "", "the enrolment web services cannot be searched after a lost answer"),
-		ca.Note.Is(ca.CheckCRL, "", "the enrolment web services show no revocation list"))
+		ca.Found(ca.Note, ca.CheckRoadRevoke, "", "the enrolment web services cannot revoke"),
+		ca.Found(ca.Note, ca.CheckRoadFind, "", "the enrolment web services cannot be searched after a lost answer"),
+		ca.Found(ca.Note, ca.CheckCRL, "", "the enrolment web services show no revocation list"))
 }
 
 // diagnosePolicy asks the policy service, past the cache. ok says that the
@@ -53,8 +53,8 @@ func (c *CA) diagnosePolicy(ctx context.Context, want ca.Wanted) (list []ca.Find
 		return []ca.Finding{c.askFinding("policy service", err)}, false
 	}
 	list = []ca.Finding{
-		ca.OK.Is(ca.CheckReach, "", "the policy service answers"),
-		ca.OK.Is(ca.CheckSignIn, "", "signed in to the policy service with %s", c.Mechanism()),
+		ca.Found(ca.OK, ca.CheckReach, "", "the policy service answers"),
+		ca.Found(ca.OK, ca.CheckSignIn, "", "signed in to the policy service with %s", c.Mechanism()),
 		ca.CompareClocks(r.date, c.config.Clock()),
 	}
 	p, err := readPolicy(r.body)
@@ -62,13 +62,13 @@ func (c *CA) diagnosePolicy(ctx context.Context, want ca.Wanted) (list []ca.Find
 		err = errors.New("it says that nothing changed, and was not asked that")
 	}
 	if err != nil {
-		return append(list, ca.Failure.Is(ca.CheckReach, "check that policy is the address of a policy service", "the policy does not read: %v", err)), false
+		return append(list, ca.Found(ca.Failure, ca.CheckReach, "check that policy is the address of a policy service", "the policy does not read: %v", err)), false
 	}
 	chosen, err := c.choose(p)
 	if err != nil {
-		return append(list, ca.Failure.Is(ca.CheckName, "correct ca_name, publish the template on the CA, and see that its enrolment service is in the directory (certutil -enrollmentServerURL)", "%v", err)), false
+		return append(list, ca.Found(ca.Failure, ca.CheckName, "correct ca_name, publish the template on the CA, and see that its enrolment service is in the directory (certutil -enrollmentServerURL)", "%v", err)), false
 	}
-	list = append(list, ca.OK.Is(ca.CheckName, "", "the policy names the CA %q", plain(chosen.certificate.Subject.CommonName)))
+	list = append(list, ca.Found(ca.OK, ca.CheckName, "", "the policy names the CA %q", plain(chosen.certificate.Subject.CommonName)))
 	list = append(list, ca.CompareChain([]*x509.Certificate{chosen.certificate}, want.Chain, c.config.Clock())...)
 	list = append(list, c.diagnoseRights(chosen)...)
 	return append(list, diagnoseTemplates(want, p, chosen, readPurposes(r.body))...), true
@@ -81,25 +81,25 @@ func (c *CA) askFinding(what string, err error) ca.Finding {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
 	case isFault && f.refusesCredentials(), !isFault && errors.Is(err, ca.ErrForbidden):
-		return ca.Failure.Is(ca.CheckSignIn, check, "%s: signing in with %s: %v", what, c.Mechanism(), err)
+		return ca.Found(ca.Failure, ca.CheckSignIn, check, "%s: signing in with %s: %v", what, c.Mechanism(), err)
 	case isFault && f.hresult != 0:
-		return ca.Failure.Is(ca.CheckReach, ca.Remedy(uint32(f.hresult)), "%s: %v", what, err)
+		return ca.Found(ca.Failure, ca.CheckReach, ca.Remedy(uint32(f.hresult)), "%s: %v", what, err)
 	case untrusted:
-		return ca.Failure.Is(ca.CheckReach, "name the root of the web server's certificate in ca_file, and its name in the address", "%s: %v", what, err)
+		return ca.Found(ca.Failure, ca.CheckReach, "name the root of the web server's certificate in ca_file, and its name in the address", "%s: %v", what, err)
 	}
-	return ca.Failure.Is(ca.CheckReach, "check the address, name resolution, TCP 443 and the firewall, and that the web site and its application pool run", "%s: %v", what, err)
+	return ca.Found(ca.Failure, ca.CheckReach, "check the address, name resolution, TCP 443 and the firewall, and that the web site and its application pool run", "%s: %v", what, err)
 }
 
 // diagnoseRights reads what the policy says of the account and the CA.
 func (c *CA) diagnoseRights(chosen policyCA) []ca.Finding {
 	var list []ca.Finding
 	if chosen.enroll {
-		list = append(list, ca.OK.Is(ca.CheckEnroll, "", "by the policy the account may enrol at the CA"))
+		list = append(list, ca.Found(ca.OK, ca.CheckEnroll, "", "by the policy the account may enrol at the CA"))
 	} else {
-		list = append(list, ca.Failure.Is(ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "by the policy the account may not enrol at the CA"))
+		list = append(list, ca.Found(ca.Failure, ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "by the policy the account may not enrol at the CA"))
 	}
 	if len(c.config.Enrollment) == 0 && len(chosen.addresses(c.kind)) == 0 {
-		list = append(list, ca.Failure.Is(ca.CheckRoadIssue, "set up an enrolment service for this way to sign in, or name its address in enrollment",
+		list = append(list, ca.Found(ca.Failure, ca.CheckRoadIssue, "set up an enrolment service for this way to sign in, or name its address in enrollment",
 			"the policy names no https address for new requests with %s at this CA", c.Mechanism()))
 	}
 	return list
@@ -115,7 +115,7 @@ func diagnoseTemplates(want ca.Wanted, p *policy, chosen policyCA, purposes map[
 		case w.Name == "":
 			list = append(list, w.Named())
 		case i < 0:
-			list = append(list, ca.Failure.Is(ca.CheckTemplatePublished, ca.Remedy(0x80094800)+"; or "+ca.Remedy(0x80094012),
+			list = append(list, ca.Found(ca.Failure, ca.CheckTemplatePublished, ca.Remedy(0x80094800)+"; or "+ca.Remedy(0x80094012),
 				"the policy does not show template %q of endpoint %q: it is not published, or the account may not enrol for it", w.Name, w.Endpoint))
 		case !slices.Contains(p.templates[i].cas, chosen.reference):
 			list = append(list, w.Published(false))
@@ -188,11 +188,11 @@ func (c *CA) diagnoseEnrollment(ctx context.Context) []ca.Finding {
 	f, isFault := errors.AsType[*fault](err)
 	switch {
 	case isFault && uint32(f.hresult) == codePropertyEmpty, err == nil:
-		return []ca.Finding{ca.OK.Is(ca.CheckRoadIssue, "", "the enrolment service and the CA behind it answer")}
+		return []ca.Finding{ca.Found(ca.OK, ca.CheckRoadIssue, "", "the enrolment service and the CA behind it answer")}
 	case isFault && (uint32(f.hresult) == codeEnrollDenied || uint32(f.hresult) == 0x80070005):
-		return []ca.Finding{ca.Failure.Is(ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates: %v", err)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckEnroll, ca.Remedy(codeEnrollDenied), "the account may not ask for certificates: %v", err)}
 	case isFault && f.hresult != 0:
-		return []ca.Finding{ca.Failure.Is(ca.CheckRoadIssue, ca.Remedy(uint32(f.hresult)), "enrolment service: %v", err)}
+		return []ca.Finding{ca.Found(ca.Failure, ca.CheckRoadIssue, ca.Remedy(uint32(f.hresult)), "enrolment service: %v", err)}
 	}
 	return []ca.Finding{c.askFinding("enrolment service", err)}
 }
