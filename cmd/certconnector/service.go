@@ -39,7 +39,7 @@ Exit codes: 0 ok, 1 refused (status: does not run, or is not ready), 2 error.`,
 	}
 	c.PersistentFlags().StringVar(&root, "root", "", "folder that stands for /, for tests")
 	_ = c.PersistentFlags().MarkHidden("root") // the flag is there
-	c.AddCommand(p.serviceInstallCommand(&root), p.serviceUninstallCommand(&root), p.serviceStatusCommand(&root))
+	c.AddCommand(p.serviceInstallCommand(&root), p.serviceUninstallCommand(&root), p.serviceStatusCommand(&root), p.reloadCommand())
 	for _, verb := range []struct {
 		name, short string
 		do          func(service.System, context.Context) error
