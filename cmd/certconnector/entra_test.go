@@ -31,4 +31,12 @@ func TestOwnFolder(t *testing.T) {
 	if err := ownFolder(state, false); err != nil {
 		t.Errorf("the folder of another account cannot be looked at: %v", err)
 	}
+	for _, pair := range [][2]string{
+		{filepath.Join(state, "ra", "signing.crt.pem"), "pkcs11:token=ra;object=signing"},
+		{filepath.Join(t.TempDir(), "signing.crt.pem"), filepath.Join(state, "ra", "signing.key.pem")},
+	} {
+		if ownPair(pair[0], pair[1]) == nil {
+			t.Errorf("%q and %q: one of them would be another account's", pair[0], pair[1])
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/agent/identity/ownenroll"
+	"github.com/certconnector/certconnector/internal/keys"
 )
 
 // raFlags are the flags of "ra enroll".
@@ -82,6 +84,11 @@ func (p *program) raEnroll(ctx context.Context, f raFlags) (err error) {
 		return fmt.Errorf("%d bits are weak, want 2048 or more", f.keyBits)
 	}
 	e := cfg.Endpoints[i]
+	for _, r := range roles(e, f) {
+		if err := ownPair(r.Certificate, r.Key); err != nil {
+			return err
+		}
+	}
 	bridge, done, err := agent.OpenBridge(cfg, e.CA, zap.NewNop())
 	if err != nil {
 		return fmt.Errorf("endpoint %q: %w (certificates of an embedded CA are made by init)", e.Name, err)
@@ -102,6 +109,19 @@ func (p *program) raEnroll(ctx context.Context, f raFlags) (err error) {
 		return err
 	}
 	return p.raResult(result)
+}
+
+// ownPair refuses to make a pair that the service could not read.
+func ownPair(certificate, key string) error {
+	for _, path := range []string{certificate, key} {
+		if keys.IsURI(path) {
+			continue
+		}
+		if err := ownFolder(filepath.Dir(path), true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // roles are the certificates that the endpoint's shape has.
