@@ -131,7 +131,7 @@ func (c Config) Handler(next http.Handler) http.Handler {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	var said seldom
+	var silent, unusable seldom
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer := address(r.RemoteAddr)
 		if !c.trusts(peer) {
@@ -145,8 +145,10 @@ func (c Config) Handler(next http.Handler) http.Handler {
 		if c.CertificateHeader != "" {
 			shown, err := certificates(r.Header.Values(c.CertificateHeader))
 			if err != nil {
-				c.Log.Warn("proxy handed on no usable client certificate", zap.Stringer("proxy", peer),
-					zap.String("header", c.CertificateHeader), zap.Error(err))
+				if unusable.now() {
+					c.Log.Warn("proxy handed on no usable client certificate", zap.Stringer("proxy", peer),
+						zap.String("header", c.CertificateHeader), zap.Error(err))
+				}
 				http.Error(w, "the header with the client certificate cannot be read", http.StatusBadRequest)
 				return
 			}
@@ -154,7 +156,7 @@ func (c Config) Handler(next http.Handler) http.Handler {
 			ctx = context.WithValue(ctx, certificateKey{}, shown)
 		}
 		device, ok := c.device(r.Header.Values(c.Header))
-		if !ok && said.now() {
+		if !ok && silent.now() {
 			c.Log.Warn("proxy does not say for whom it asks: all behind it count as one", zap.Stringer("proxy", peer), zap.String("header", c.Header))
 		}
 		r = r.WithContext(ctx)

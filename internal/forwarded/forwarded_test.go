@@ -91,6 +91,10 @@ func TestDevice(t *testing.T) {
 		{"RFC 7239, a hop without for", "Forwarded", proxy, rfc("for=" + other + ", proto=https"), proxy},
 		{"RFC 7239, an open quote of the device", "Forwarded", proxy, rfc(`for="x, for=` + device), device + ":0"},
 		{"RFC 7239, a quote that would swallow", "Forwarded", proxy, rfc(`for=` + other + `;x=", for=` + device + `;y="1"`), device + ":0"},
+		{"RFC 7239, a host with an escaped quote and comma", "Forwarded", proxy, rfc(`for=` + device + `;host="a\",for=6.6.6.6;x=\"";proto=https`), device + ":0"},
+		{"RFC 7239, a host with an escaped quote and semicolon", "Forwarded", proxy, rfc(`for=` + device + `;host="a\";for=6.6.6.6;x=\"";proto=https`), device + ":0"},
+		{"RFC 7239, a host that ends after an escaped quote", "Forwarded", proxy, rfc(`for=` + device + `;host="a\";for=6.6.6.6;x=\"b"`), device + ":0"},
+		{"RFC 7239, a host that ends with a backslash", "Forwarded", proxy, rfc(`for=` + other + `, host="a\\";for=` + device), device + ":0"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := send(forwarded.Config{Trusted: networks(t, "10.0.0.0/24"), Header: row.header}, row.remote, row.headers)
@@ -228,5 +232,24 @@ func TestSilentProxyIsNoticed(t *testing.T) {
 	}
 	if last.request.RemoteAddr != "127.0.0.1:1" || lines.Len() != 1 {
 		t.Errorf("taken for %s, %d lines", last.request.RemoteAddr, lines.Len())
+	}
+}
+
+// Where a proxy hands on what devices write, they fill no disk.
+func TestUnusableCertificateIsSaidOnce(t *testing.T) {
+	const name = "X-Ssl-Client-Cert"
+	core, lines := observer.New(zap.WarnLevel)
+	h := forwarded.Config{Trusted: networks(t, "127.0.0.1"), CertificateHeader: name, Log: zap.New(core)}.Handler(http.NotFoundHandler())
+	for range 3 {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = "127.0.0.1:1"
+		r.Header[name] = []string{"forged"}
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != http.StatusBadRequest {
+			t.Errorf("status %d", w.Code)
+		}
+	}
+	if lines.FilterMessage("proxy handed on no usable client certificate").Len() != 1 {
+		t.Errorf("%d lines", lines.Len())
 	}
 }

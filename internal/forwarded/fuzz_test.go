@@ -13,16 +13,19 @@ import (
 // FuzzForwarded: whatever a device sent, when a proxy of ours has appended its
 // address, it is taken for that address.
 func FuzzForwarded(f *testing.F) {
-	for _, s := range []string{"", "127.0.0.1", `for="`, `for=10.0.0.1;by=x, for="[::1]:9"`, ",,,", "unknown, _x", "\"\\\"", "[::1", "10.0.0.5,"} {
+	for _, s := range []string{"", "127.0.0.1", `for="`, `for=10.0.0.1;by=x, for="[::1]:9"`, ",,,", "unknown, _x", "\"\\\"", "[::1", "10.0.0.5,", `a",for=6.6.6.6;x="`, `a";for=6.6.6.6;x="b`, `a\`} {
 		f.Add(s)
 	}
 	trusted := networks(f, "10.0.0.0/24")
+	quotes := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	f.Fuzz(func(t *testing.T, forged string) {
 		const device = "198.51.100.7"
 		for _, row := range []struct{ header, appended string }{
 			{forwarded.XForwardedFor, device},
 			{forwarded.Forwarded, "for=" + device + ";proto=https"},
 			{forwarded.Forwarded, `proto=https;for="` + device + `:4711"`},
+			{forwarded.Forwarded, "for=" + device + `;host="` + quotes.Replace(forged) + `"`},
+			{forwarded.Forwarded, `host="` + quotes.Replace(forged) + `";for=` + device + ";proto=https"},
 		} {
 			c := forwarded.Config{Trusted: trusted, Header: row.header}
 			r := send(c, "10.0.0.5:4711", http.Header{row.header: {forged + ", " + row.appended}}).request

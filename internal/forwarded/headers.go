@@ -34,8 +34,9 @@ func listedHops(value string) iter.Seq[string] {
 // forwardedHops are the "for" parameters of a Forwarded header (RFC 7239,
 // section 4), the last first. An element without one is a hop that cannot be
 // read. Quotes are looked for from the end, since what stands at the beginning
-// was written by others: within an element that a proxy appended they are even,
-// and an address holds neither comma nor quote.
+// was written by others: within an element that a proxy appended they are even
+// but for those that a backslash escapes (RFC 9110, section 5.6.4), and an
+// address holds neither comma nor quote.
 func forwardedHops(value string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for {
@@ -54,13 +55,19 @@ func lastUnquoted(value string, separator byte) int {
 	quoted := false
 	for i := len(value) - 1; i >= 0; i-- {
 		switch {
-		case value[i] == '"':
+		case value[i] == '"' && !escaped(value[:i]):
 			quoted = !quoted
 		case value[i] == separator && !quoted:
 			return i
 		}
 	}
 	return -1
+}
+
+// escaped reports whether what follows a text is escaped: an odd number of
+// backslashes stands before it.
+func escaped(before string) bool {
+	return (len(before)-len(strings.TrimRight(before, `\`)))%2 == 1
 }
 
 func forParameter(element string) string {
