@@ -212,11 +212,11 @@ func (d *diagnosis) httpCause(e *HTTPError) Finding {
 func (d *diagnosis) networkCause(e *NetworkError) Finding {
 	text := fmt.Sprintf("%s (%s): %v", e.Host, e.Call, e.Err)
 	const open = "let this host reach the cloud's hosts on port 443 (docs/intune.md, section 2), or name the proxy: tenants[].proxy or HTTPS_PROXY"
+	if p, ok := errors.AsType[*proxy.Error](e.Err); ok { // first: a certificate in it is the proxy's own
+		return fail(CheckReach, "tenants[].proxy or HTTPS_PROXY: "+p.Hint(), "%s (%s): %s", e.Host, e.Call, p.Cause())
+	}
 	if v, ok := errors.AsType[*tls.CertificateVerificationError](e.Err); ok {
 		return untrusted(e.Host, v)
-	}
-	if p, ok := errors.AsType[*proxy.Error](e.Err); ok {
-		return fail(CheckReach, "tenants[].proxy or HTTPS_PROXY: "+p.Hint(), "%s (%s): %s", e.Host, e.Call, p.Cause())
 	}
 	f := fail(CheckReach, open, "%s", text)
 	dns, unresolved := errors.AsType[*net.DNSError](e.Err)

@@ -197,6 +197,17 @@ func TestDiagnoseProxyUser(t *testing.T) {
 	}
 }
 
+// Nor is one whose certificate nobody vouches for taken for one that opens TLS.
+func TestDiagnoseUntrustedProxy(t *testing.T) {
+	w := realTime(t)
+	p := proxytest.New(t, proxytest.Options{TLS: true})
+	found := w.diagnose(t, intune.Wanted{}, func(c *intune.Config) { c.Proxy.URL = p.URL })
+	if len(found) != 1 || found[0].ID != intune.CheckReach || !strings.Contains(found[0].Fix, "proxy.ca_file") ||
+		!strings.Contains(found[0].Text, "the proxy "+p.Address()+" cannot be spoken to by TLS") {
+		t.Errorf("%+v", found)
+	}
+}
+
 // Clocks that differ are seen before Entra ID refuses, and are the cause when
 // it does.
 func TestDiagnoseClock(t *testing.T) {

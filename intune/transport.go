@@ -47,10 +47,10 @@ func networkError(call, host string, err error) error {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		e.Connect = true
 	}
+	// The certificate in a proxy's error is the proxy's own: nobody opens TLS.
 	if refused, ok := errors.AsType[*proxy.Error](err); ok {
 		e.Err = refused
-	}
-	if opened := inspectionError(host, err); opened != nil {
+	} else if opened := inspectionError(host, err); opened != nil {
 		e.Connect, e.Err = true, opened
 	}
 	if errors.Is(err, context.Canceled) {
