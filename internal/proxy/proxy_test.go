@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -310,7 +312,7 @@ func TestClientCertificateIsForTheNeighbour(t *testing.T) {
 func TestRefusedPasswordIsTriedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		dial := proxy.Config{URL: "http://proxy.example:3128", User: "me", Password: password}.Through(
+		dial := proxy.Config{URL: "http://proxy.example:3128", User: rand.Text(), Password: password}.Through( // a run of its own
 			func(context.Context, string, string) (net.Conn, error) {
 				asked++
 				here, there := net.Pipe()
@@ -346,4 +348,70 @@ func TestRefusedPasswordRests(t *testing.T) {
 	if n := p.Asked(); n != 1 {
 		t.Errorf("the proxy was asked %d times", n)
 	}
+}
+
+// However many dial at once, for however many tenants: a wrong password is sent
+// once. The right one is waited for, and then nobody waits.
+func TestManyDialAtOnce(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		password secret.Text
+		asked    int
+		want     string
+	}{
+		{"a wrong password", "another~password", 1, "refused user and password (HTTP 407)"},
+		{"the right password", password, 30, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s, p := neighbour(t), proxytest.New(t, proxytest.Options{User: "connector", Password: password})
+			var all sync.WaitGroup
+			for range 30 {
+				dial := proxy.Config{URL: p.URL, User: "connector", Password: row.password}.Through(nil)
+				all.Go(func() {
+					conn, err := dial(t.Context(), "tcp", s.Listener.Addr().String())
+					if err == nil {
+						_ = conn.Close()
+					}
+					if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+						t.Errorf("error %v, want %q", err, row.want)
+					}
+				})
+			}
+			all.Wait()
+			if n := p.Asked(); n != row.asked {
+				t.Errorf("the proxy was asked %d times, want %d", n, row.asked)
+			}
+		})
+	}
+}
+
+// Who waits for another's sign-in waits no longer than his own context, and a
+// proxy that fails to answer one is asked again by the next.
+func TestSignInsWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		c := proxy.Config{URL: "http://proxy.example:3128", User: rand.Text(), Password: password}
+		silent := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			asked++
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		var first sync.WaitGroup
+		first.Go(func() {
+			if _, err := c.Through(silent)(t.Context(), "tcp", "graph.example:443"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error %v", err)
+			}
+		})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Through(silent)(ctx, "tcp", "graph.example:443"); !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), "leaves another sign-in unanswered") || asked != 1 {
+			t.Errorf("error %v, asked %d times", err, asked)
+		}
+		first.Wait()
+		if _, err := c.Through(silent)(t.Context(), "tcp", "graph.example:443"); err == nil || asked != 2 {
+			t.Errorf("error %v, asked %d times", err, asked)
+		}
+	})
 }

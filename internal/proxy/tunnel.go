@@ -13,18 +13,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 )
 
 const (
 	defaultTimeout = 15 * time.Second
 	maxHeader      = 32 << 10 // octets of a proxy's answer
-
-	// holdFor is how long a proxy is not asked again that refused user and
-	// password: such accounts are often those of a directory, which locks them
-	// after a few wrong passwords.
-	holdFor = 5 * time.Minute
 )
 
 // Through returns a way to dial hosts through the proxy, over connections that
@@ -68,49 +62,27 @@ type tunneller struct {
 	dial    Dial
 	address string      // of the proxy, host:port
 	tls     *tls.Config // nil: plain HTTP
-
-	mu    sync.Mutex
-	held  error // what is answered without asking, nil: nothing
-	until time.Time
-}
-
-// hold remembers that user and password were refused.
-func (t *tunneller) hold(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.held, t.until = err, time.Now().Add(holdFor)
-}
-
-func (t *tunneller) resting() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.held != nil && time.Now().Before(t.until) {
-		return t.held
-	}
-	return nil
 }
 
 // open connects to the proxy and has it connect to the target.
-func (t *tunneller) open(ctx context.Context, network, target string) (net.Conn, error) {
-	if err := t.resting(); err != nil {
-		return nil, err
-	}
+func (t *tunneller) open(ctx context.Context, network, target string) (tunnel net.Conn, err error) {
 	timeout := t.config.Timeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	done, err := t.signIn(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { done(err) }()
 	conn, err := t.dial(ctx, network, t.address)
 	if err != nil {
 		return nil, t.failed(target, "cannot be reached", err)
 	}
-	tunnel, err := t.connect(ctx, conn, target)
-	if err != nil {
+	if tunnel, err = t.connect(ctx, conn, target); err != nil {
 		_ = conn.Close() // it is of no use
-		if e, ok := errors.AsType[*Error](err); ok && e.SignsIn && e.WantsPerson() {
-			t.hold(err)
-		}
 		return nil, err
 	}
 	return tunnel, nil
