@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/certconnector/certconnector/internal/cms"
 )
@@ -131,13 +132,14 @@ func ForKey(certs []*x509.Certificate, key crypto.PublicKey) *x509.Certificate {
 // Chain is the way from a certificate up to its root, or as far as the given
 // certificates lead: the certificate itself first, each followed by one that
 // signed it. Others are left out. Of two issuers with the same key the one
-// that ends last is taken.
+// that ends last is taken, and none twice: CAs that certified each other make no
+// endless way.
 func Chain(leaf *x509.Certificate, from []*x509.Certificate) []*x509.Certificate {
 	chain := []*x509.Certificate{leaf}
 	for last := leaf; !IsRoot(last) && len(chain) <= maxCertificates; {
 		var next *x509.Certificate
 		for _, c := range from {
-			if bytes.Equal(c.RawSubject, last.RawIssuer) && !c.Equal(last) && (next == nil || c.NotAfter.After(next.NotAfter)) && last.CheckSignatureFrom(c) == nil {
+			if bytes.Equal(c.RawSubject, last.RawIssuer) && !slices.ContainsFunc(chain, c.Equal) && (next == nil || c.NotAfter.After(next.NotAfter)) && last.CheckSignatureFrom(c) == nil {
 				next = c
 			}
 		}

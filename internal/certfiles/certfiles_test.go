@@ -59,6 +59,18 @@ func TestChainFollowsSignatures(t *testing.T) {
 	}
 }
 
+// Two CAs that certified each other, without a root, are each on the way once.
+func TestChainOfCrossCertificatesEnds(t *testing.T) {
+	late := time.Now().AddDate(1, 0, 0)
+	rootA, rootB := issue(t, "A", 0, nil, 0, late), issue(t, "B", 1, nil, 1, late)
+	a, b := issue(t, "A", 0, rootB, 1, late), issue(t, "B", 1, rootA, 0, late)
+	leaf := issue(t, "leaf", 2, a, 0, late)
+	chain := certfiles.Chain(leaf, []*x509.Certificate{b, leaf, a})
+	if len(chain) != 3 || !chain[1].Equal(a) || !chain[2].Equal(b) {
+		t.Errorf("chain of %d", len(chain))
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	root := issue(t, "Root", 0, nil, 0, time.Now().AddDate(1, 0, 0))
 	for name, b := range map[string][]byte{
