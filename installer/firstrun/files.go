@@ -42,8 +42,5 @@ func makeFolder(path string) (made bool, err error) {
 		}
 		return false, nil
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return false, fmt.Errorf("making a folder: %w", err)
-	}
-	return true, durable.SyncFolder(filepath.Dir(path))
+	return durable.MakeNew(path)
 }

@@ -68,14 +68,33 @@ func MakeFolder(path string) error {
 		}
 		return nil
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("making a folder: %w", err)
+	_, err := makeNew(path, secret.RestrictMade)
+	return err
+}
+
+// MakeNew is MakeFolder for a folder that was not there: made is false when
+// another process was faster. An error means that it is not there.
+func MakeNew(path string) (made bool, err error) { return makeNew(path, secret.RestrictMade) }
+
+// makeNew leaves no folder behind that it could not protect: the next call
+// would take it for a good one.
+func makeNew(path string, restrict func(string) error) (made bool, err error) {
+	path = filepath.Clean(path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return false, fmt.Errorf("making a folder: %w", err)
+	}
+	err = os.Mkdir(path, 0o700)
+	if info, statErr := os.Stat(path); errors.Is(err, fs.ErrExist) && statErr == nil && info.IsDir() {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("making a folder: %w", err)
 	}
 	// Windows hands down the rights of the parent, which may be everybody's.
-	if err := secret.RestrictMade(path); err != nil {
-		return err
+	if err := errors.Join(restrict(path), SyncFolder(filepath.Dir(path))); err != nil {
+		return false, errors.Join(err, os.Remove(path))
 	}
-	return SyncFolder(filepath.Dir(path))
+	return true, nil
 }
 
 // SyncFolder makes new names in a folder durable. Windows has no such call and

@@ -55,6 +55,24 @@ func TestWriteFileThatFailsKeepsTheOld(t *testing.T) {
 	}
 }
 
+// A folder that cannot be protected is not left: the next call would find it
+// and take it.
+func TestFolderThatCannotBeProtectedIsNotLeft(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "parent", "folder")
+	refused := errors.New("access is denied")
+	if made, err := durable.MakeRestrictedBy(path, func(string) error { return refused }); made || !errors.Is(err, refused) {
+		t.Errorf("made %v, %v", made, err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the folder is left")
+	}
+	for _, want := range []bool{true, false} { // the second call finds it
+		if made, err := durable.MakeNew(path); made != want || err != nil {
+			t.Errorf("made %v, %v", made, err)
+		}
+	}
+}
+
 func TestMakeFolderThatOthersMayWriteTo(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
