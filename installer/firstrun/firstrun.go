@@ -12,7 +12,9 @@ import (
 	"crypto/sha1" // Windows and Intune show certificates by SHA-1; nothing is verified with it
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 
@@ -156,7 +158,10 @@ func (p *Plan) andTLS() string {
 	return ", and those for TLS"
 }
 
-// add plans a step that makes files. If it fails half way, it removes them.
+// add plans a step that makes files. If it fails half way, it removes them, but
+// never what it did not make: while a person was asked, another run may have
+// made the same files. Of two runs at once the one that makes the local key
+// goes on; the other one fails there, with a file that exists.
 func (p *Plan) add(does string, do func(context.Context) error, files ...string) {
 	paths := make([]string, len(files))
 	for i, f := range files {
@@ -164,9 +169,12 @@ func (p *Plan) add(does string, do func(context.Context) error, files ...string)
 	}
 	clean := func() error { return remove(paths...) }
 	p.steps = append(p.steps, steps.Step{Does: does, Undo: clean, Do: func(ctx context.Context) error {
+		if err := p.o.free(files); err != nil {
+			return err
+		}
 		err := do(ctx)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return err
 		}
 		if undoErr := clean(); undoErr != nil {
 			return fmt.Errorf("%w (and what it left behind: %w)", err, undoErr)

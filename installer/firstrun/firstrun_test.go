@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/certconnector/certconnector/agent"
@@ -182,6 +183,62 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(o.Dir); len(entries) != 4 {
 		t.Errorf("the folder has %d entries now", len(entries))
+	}
+}
+
+// What another run made, while a person was asked whether to begin, stays.
+func TestWhatAnotherRunMadeStays(t *testing.T) {
+	for _, theirs := range []string{"local.key", "journal.db", "journal.db-wal", "ca/ca.key.pem", "ra/encryption.crt.pem", "challenge", "certconnector.yaml"} {
+		o := static(t)
+		p, err := firstrun.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(o.Dir, filepath.FromSlash(theirs))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("precious"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "exists already and is kept") {
+			t.Errorf("%s: %v", theirs, err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
+			t.Errorf("%s is gone or changed: %q, %v", theirs, b, err)
+		}
+		if entries, err := os.ReadDir(o.Dir); err != nil || len(entries) != 1 {
+			t.Errorf("%s: %d entries are left, %v", theirs, len(entries), err)
+		}
+	}
+}
+
+// Of two runs at once one is done, and whole.
+func TestTwoRunsAtOnce(t *testing.T) {
+	o := static(t)
+	var plans [2]*firstrun.Plan
+	for i := range plans {
+		p, err := firstrun.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plans[i] = p
+	}
+	var errs [2]error
+	var runs sync.WaitGroup
+	for i, p := range plans {
+		runs.Go(func() { _, errs[i] = p.Run(t.Context(), nil) })
+	}
+	runs.Wait()
+	if (errs[0] == nil) == (errs[1] == nil) {
+		t.Fatalf("%v; %v", errs[0], errs[1])
+	}
+	if _, err := secret.LoadSealer(filepath.Join(o.Dir, "local.key")); err != nil {
+		t.Error(err)
+	}
+	c, err := agent.LoadConfig(filepath.Join(o.Dir, "certconnector.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CheckFiles(); err != nil {
+		t.Error(err)
 	}
 }
 
