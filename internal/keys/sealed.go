@@ -50,11 +50,11 @@ const leftover = ".unsealed"
 // file or to the new one; the old content is then overwritten and removed.
 // Copies in backups and volume snapshots stay as they are.
 func Seal(path string, scope Scope) error {
-	if err := wipe(path + leftover); err != nil { // of a run that was cut short
-		return err
-	}
 	if err := secret.CheckPrivate(path); err != nil {
 		return err
+	}
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return errors.Join(err, fmt.Errorf("%q is no regular file: name the file that it leads to", path))
 	}
 	old, err := readSmall(path)
 	if err != nil {
@@ -62,8 +62,17 @@ func Seal(path string, scope Scope) error {
 	}
 	defer clear(old)
 	sealed, err := sealBlocks(old, scope)
+	if errors.Is(err, errSealed) {
+		if _, opened := LoadFile(path); opened == nil { // so the old content is needed no more
+			err = errors.Join(err, dropLeftover(path))
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("private key %q: %w", path, err)
+	}
+	// Nothing is touched before DPAPI has shown that it seals and opens.
+	if err := dropLeftover(path); err != nil {
+		return err
 	}
 	// A second name keeps the old content within reach when the first one goes.
 	if err := os.Link(path, path+leftover); err != nil {
@@ -71,6 +80,30 @@ func Seal(path string, scope Scope) error {
 	}
 	if err := replace(path, sealed); err != nil {
 		return errors.Join(err, os.Remove(path+leftover))
+	}
+	return wipe(path + leftover)
+}
+
+// errSealed says that there is nothing to do.
+var errSealed = errors.New("it is sealed already")
+
+// dropLeftover removes what a run that was cut short has left. Before the
+// sealed file had its name, both names are of one file: to overwrite that would
+// be to lose the key.
+func dropLeftover(path string) error {
+	left, err := os.Lstat(path + leftover)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for an old key: %w", err)
+	}
+	is, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("looking at the private key: %w", err)
+	}
+	if os.SameFile(is, left) {
+		return durable.Remove(path + leftover)
 	}
 	return wipe(path + leftover)
 }
@@ -103,7 +136,7 @@ func sealBlocks(file []byte, scope Scope) ([]byte, error) {
 	found := false
 	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == pemSealed {
-			return nil, errors.New("it is sealed already")
+			return nil, errSealed
 		}
 		key, err := parse(block, func([]byte) (crypto.Signer, error) { return nil, errTPMFile })
 		switch {
@@ -175,17 +208,26 @@ func storeSealed(path string, key crypto.Signer) error {
 	return writePEM(path, &pem.Block{Type: pemSealed, Bytes: sealed})
 }
 
-// wipe overwrites a file and removes it; one that is not there is fine.
+// wipe overwrites a file and removes it. What is no file, or is another one when
+// it is opened, is left as it is: somebody may have put a link there.
 func wipe(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	is, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("overwriting an old key: %w", err)
 	}
+	if !is.Mode().IsRegular() {
+		return fmt.Errorf("overwriting an old key: %q is no regular file: see what it is, and remove it", path)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("overwriting an old key: %w", err)
 	}
 	info, err := f.Stat()
-	if err == nil {
+	switch {
+	case err != nil:
+	case !os.SameFile(is, info):
+		err = errors.New("it was exchanged meanwhile")
+	default:
 		_, err = f.Write(make([]byte, info.Size()))
 	}
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {

@@ -97,3 +97,66 @@ func TestSealedKeyOfAnotherSystem(t *testing.T) {
 		t.Errorf("error %v, want one that says %q", err, want)
 	}
 }
+
+// A kill between the second name and the renaming leaves both names on one file.
+func TestBothNamesOfOneKeyAreNotOverwritten(t *testing.T) {
+	path := writeBlocks(t, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(t, testkeys.P256(0))})
+	if err := os.Link(path, path+leftover); err != nil {
+		t.Fatal(err)
+	}
+	if err := dropLeftover(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadFile(path); err != nil {
+		t.Errorf("the only key is lost: %v", err)
+	}
+	if _, err := os.Lstat(path + leftover); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the second name is still there: %v", err)
+	}
+}
+
+func TestALeftoverIsOverwrittenOnlyIfItIsAFile(t *testing.T) {
+	path := writeBlocks(t, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(t, testkeys.P256(0))})
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, path+leftover); err != nil {
+		t.Skip("no links here: ", err)
+	}
+	for _, do := range []func() error{func() error { return Seal(path, ScopeMachine) }, func() error { return dropLeftover(path) }} {
+		if err := do(); err == nil {
+			t.Error("a link was taken for an old key")
+		}
+		if b, err := os.ReadFile(other); err != nil || string(b) != "precious" {
+			t.Errorf("what the link leads to holds %q, %v", b, err)
+		}
+	}
+	second := filepath.Join(t.TempDir(), "second")
+	if err := os.Link(other, second); err != nil {
+		t.Fatal(err)
+	}
+	if err := wipe(second); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(other); err != nil || string(b) != strings.Repeat("\x00", len("precious")) {
+		t.Errorf("an old key still says %q, %v", b, err)
+	}
+}
+
+// Where DPAPI cannot be asked, what an earlier run has left is all there is.
+func TestSealOnAnotherSystemTouchesNothing(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has DPAPI")
+	}
+	path := writeBlocks(t, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(t, testkeys.P256(0))})
+	if err := os.WriteFile(path+leftover, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Seal(path, ScopeMachine); err == nil || !strings.Contains(err.Error(), "Windows alone") {
+		t.Errorf("got %v", err)
+	}
+	if b, err := os.ReadFile(path + leftover); err != nil || string(b) != "old" {
+		t.Errorf("the old key is %q, %v", b, err)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,6 +60,16 @@ func TestSealedKeyIsTheSameKey(t *testing.T) {
 			}
 			if _, err := LoadFile(path); err != nil {
 				t.Error(err)
+			}
+			// A kill before the old content was overwritten: the next run does it.
+			if err := os.WriteFile(path+leftover, der, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := Seal(path, scope); !errors.Is(err, errSealed) {
+				t.Errorf("sealing again: %v", err)
+			}
+			if _, err := os.Lstat(path + leftover); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the old content is still there: %v", err)
 			}
 		})
 	}
