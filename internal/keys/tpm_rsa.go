@@ -59,9 +59,13 @@ func sessionKey(plain []byte, err error, n int, refused func(error) bool) ([]byt
 	return plain, nil
 }
 
+// refusedByTPM tells a refused ciphertext, which is an answer about a parameter
+// (format one; TPM 2.0 Library, part 2, section 6.6), from a TPM that cannot: it
+// is busy, locked out, out of memory or broken, or did not make the key.
 func refusedByTPM(err error) bool {
-	_, answered := errors.AsType[tpm2.TPMRC](err)
-	return answered
+	code, answered := errors.AsType[tpm2.TPMRC](err)
+	_, formatOne := errors.AsType[tpm2.TPMFmt1Error](err)
+	return answered && formatOne && !errors.Is(code, tpm2.TPMRCIntegrity)
 }
 
 func rsaES() tpm2.TPMTRSADecrypt {
