@@ -134,10 +134,23 @@ func PlaceOfRef(ref string) Place {
 // PlaceOfFile is PlaceOfRef for a file: where a new key belongs that takes its
 // place.
 func PlaceOfFile(path string) Place {
+	info, err := os.Stat(path)
+	if err != nil {
+		return File
+	}
+	if place, ok := places.of(path, info); ok {
+		return place
+	}
 	b, err := readSmall(path)
 	if err != nil {
 		return File
 	}
+	place := placeOfPEM(b)
+	places.remember(path, info, place)
+	return place
+}
+
+func placeOfPEM(b []byte) Place {
 	defer clear(b)
 	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
 		clear(block.Bytes)
