@@ -103,8 +103,13 @@ func (d *diagnosis) checkCloud(ctx context.Context) {
 	for _, p := range d.want.Graph {
 		d.add(permission(CheckFeature, "Microsoft Graph", p, graph))
 	}
-	if d.want.Rotation && graph.has(roleGraph) {
+	switch {
+	case d.want.Rotation && graph.has(roleGraph):
 		d.checkRegistration(ctx)
+	case d.want.Rotation:
+		f := permission(CheckRegistration, "Microsoft Graph", roleGraph, graph)
+		f.Level, f.Waits, f.Text = Warning, false, "the certificates of the app registration were not looked at: "+f.Text
+		d.add(f)
 	}
 }
 
@@ -136,7 +141,10 @@ func (d *diagnosis) checkServices(ctx context.Context, graph, intune *token) boo
 	case err == nil || absent || role.Level == OK:
 		d.add(role)
 	default:
-		d.add(role) // which is why
+		d.add(role) // which is why, if anybody answered
+		if e, answered := errors.AsType[*HTTPError](err); !answered || e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden {
+			d.add(d.cause(err))
+		}
 		return false
 	}
 	switch {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -252,6 +253,36 @@ func TestDiagnoseCertificateDates(t *testing.T) {
 	}
 	if n := len(w.cloud.Calls()); n != 0 {
 		t.Errorf("%d calls", n)
+	}
+}
+
+// What stands in the way besides a missing permission is not hidden by it.
+func TestDiagnoseNetworkBesidesPermission(t *testing.T) {
+	for status, want := range map[int]string{
+		http.StatusForbidden:  "intune.permission.graph failure",
+		http.StatusBadGateway: "intune.permission.graph failure intune.services failure",
+		0:                     "intune.permission.graph failure intune.reach failure",
+	} {
+		w := realTime(t)
+		_ = w.cloud.SetRoles(intunetest.ContosoID, intunetest.ContosoClient, intunetest.RoleIntune)
+		w.cloud.Fail(intunetest.Discovery, intunetest.Always, intunetest.Fault{Status: status, Reset: status == 0})
+		if got := strings.Join(troubles(w.diagnose(t, intune.Wanted{})), " "); got != want {
+			t.Errorf("status %d: %q, want %q", status, got, want)
+		}
+	}
+}
+
+// Keys that cannot be looked at are not passed over where they are replaced.
+func TestDiagnoseRegistrationThatCannotBeRead(t *testing.T) {
+	w := realTime(t)
+	_ = w.cloud.SetRoles(intunetest.ContosoID, intunetest.ContosoClient, intunetest.RoleIntune)
+	for rotation, want := range map[bool]string{
+		false: "intune.permission.graph failure",
+		true:  "intune.permission.graph failure intune.registration warning",
+	} {
+		if got := strings.Join(troubles(w.diagnose(t, intune.Wanted{Rotation: rotation})), " "); got != want {
+			t.Errorf("rotation %v: %q, want %q", rotation, got, want)
+		}
 	}
 }
 
