@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/certconnector/certconnector/internal/eventid"
 	"github.com/certconnector/certconnector/internal/webauth"
@@ -47,7 +46,12 @@ type Page struct {
 	config PageConfig
 	path   string // lower case, without a slash at the end
 	log    *zap.Logger
+
+	refusals *webauth.RefusalLog
 }
+
+// errSite is a request that another site had a browser send.
+var errSite = errors.New("sent by another site")
 
 // NewPage returns a Page, or says what is wrong with its configuration.
 func NewPage(config PageConfig) (*Page, error) {
@@ -77,7 +81,7 @@ func NewPage(config PageConfig) (*Page, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return &Page{config: config, path: lower(path), log: config.Log}, nil
+	return &Page{config: config, path: lower(path), log: config.Log, refusals: webauth.NewRefusalLog()}, nil
 }
 
 // Serves reports whether a path is the page's: with or without a slash at the
@@ -118,7 +122,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET makes a password", http.StatusMethodNotAllowed)
 		return
 	case !meant(r):
-		p.log.Info("challenge page refused: sent by another site", p.fields(r, "")...)
+		p.log.Log(min(zap.InfoLevel, p.refusals.Level(errSite)), "challenge page refused: sent by another site", p.fields(r, "")...)
 		http.Error(w, "open this page itself, not from another site", http.StatusForbidden)
 		return
 	}
@@ -128,7 +132,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.noRight(w, r, by, err)
 		return
 	case err != nil:
-		p.log.Log(loud(err), "challenge page refused: caller not identified", append(p.fields(r, ""), zap.Error(err))...)
+		p.log.Log(p.refusals.Level(err), "challenge page refused: caller not identified", append(p.fields(r, ""), zap.Error(err))...)
 		p.config.Refuse(w, r, err)
 		return
 	}
@@ -188,17 +192,6 @@ func (p *Page) fields(r *http.Request, principal string) []zap.Field {
 		fields = append(fields, zap.String("principal", principal))
 	}
 	return fields
-}
-
-// loud keeps out of the log what strangers can repeat without an end: most
-// clients ask once without credentials, and a source that is limited was
-// logged before.
-func loud(err error) zapcore.Level {
-	refusal, ok := errors.AsType[*webauth.Refusal](err)
-	if ok && (refusal.Rule == webauth.RuleNoCredentials || refusal.Rule == webauth.RuleMissing || refusal.Rule == webauth.RuleLimited) {
-		return zap.DebugLevel
-	}
-	return zap.WarnLevel
 }
 
 // setHeaders keeps a password out of caches, frames, other sites' scripts and

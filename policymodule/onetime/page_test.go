@@ -372,6 +372,27 @@ func TestPageLogs(t *testing.T) {
 	}
 }
 
+// Strangers fill no disk, whatever they are refused for.
+func TestPageLogsFewStrangers(t *testing.T) {
+	s := newSite(t, plain)
+	for range 30 {
+		r := get("/certsrv/mscep_admin")
+		r.TLS = nil // the password is not read
+		s.ask(r)
+		r = get("/certsrv/mscep_admin")
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		s.ask(r)
+	}
+	for message, level := range map[string]zapcore.Level{
+		"challenge page refused: caller not identified": zap.WarnLevel, "challenge page refused: sent by another site": zap.InfoLevel,
+	} {
+		lines := s.logs.FilterMessage(message)
+		if n := lines.FilterLevelExact(level).Len(); lines.Len() != 30 || n == 0 || n > 15 {
+			t.Errorf("%q: %d of %d lines are %s", message, n, lines.Len(), level)
+		}
+	}
+}
+
 func TestNewPageRefuses(t *testing.T) {
 	good := onetime.PageConfig{
 		Challenger: newSite(t, plain).module, Endpoint: endpoint, CA: func() (*x509.Certificate, error) { return authority(), nil },

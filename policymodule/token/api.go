@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/internal/webauth"
 	"github.com/certconnector/certconnector/policymodule"
 )
 
@@ -44,7 +45,8 @@ type APIConfig struct {
 	Authenticate func(*http.Request) (policymodule.Principal, error)
 	Refuse       func(http.ResponseWriter, *http.Request, error)
 
-	// Log has a line for each refusal; that a challenge was made is the
+	// Log has a line for each refusal, of callers that are not known no more than
+	// ten a minute; that a challenge was made is the
 	// challenger's to say. nil: none.
 	Log *zap.Logger
 }
@@ -53,7 +55,12 @@ type api struct {
 	config APIConfig
 	origin *http.CrossOriginProtection
 	log    *zap.Logger
+
+	refusals *webauth.RefusalLog
 }
+
+// errSite is a request that another site had a browser send.
+var errSite = errors.New("sent by another site")
 
 // NewAPI returns the handler of POST /challenges/{endpoint}, which has a
 // challenge made (docs/openapi/challenges.yaml). Whether an endpoint exists is
@@ -61,7 +68,7 @@ type api struct {
 // another site must not fetch a challenge with somebody's credentials.
 func NewAPI(config APIConfig) http.Handler {
 	config.Challengers = maps.Clone(config.Challengers)
-	a := &api{config: config, origin: http.NewCrossOriginProtection(), log: config.Log}
+	a := &api{config: config, origin: http.NewCrossOriginProtection(), log: config.Log, refusals: webauth.NewRefusalLog()}
 	if a.log == nil {
 		a.log = zap.NewNop()
 	}
@@ -106,6 +113,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	by, err := a.config.Authenticate(r)
 	if err != nil {
+		a.log.Log(a.refusals.Level(err), "challenge refused: caller not identified", zap.String("remote", r.RemoteAddr), zap.Error(err))
 		a.config.Refuse(w, r, err)
 		return
 	}
@@ -213,7 +221,11 @@ func problemOf(err error) *problem {
 }
 
 func (a *api) refuse(w http.ResponseWriter, r *http.Request, principal string, p *problem) {
-	a.log.Warn("challenge refused",
+	level := zap.WarnLevel
+	if principal == "" { // a stranger's
+		level = a.refusals.Level(errSite)
+	}
+	a.log.Log(level, "challenge refused",
 		zap.String("endpoint", r.PathValue("endpoint")), zap.String("principal", principal),
 		zap.String("rule", p.rule), zap.String("remote", r.RemoteAddr))
 	if p.retryAfter > 0 {

@@ -230,6 +230,25 @@ func TestAPIRefuses(t *testing.T) {
 	}
 }
 
+// Who is not known is logged, and fills no disk.
+func TestAPILogsFewStrangers(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	h := service(t, newWorld(t), zap.New(core))
+	for range 30 {
+		post(t, h, "corp", goodBody, map[string]string{"Caller": ""})
+		post(t, h, "corp", goodBody, map[string]string{"Sec-Fetch-Site": "cross-site"})
+	}
+	for _, message := range []string{"challenge refused: caller not identified", "challenge refused"} {
+		lines := logs.FilterMessage(message)
+		if n := lines.FilterLevelExact(zap.WarnLevel).Len(); lines.Len() != 30 || n == 0 || n > 15 {
+			t.Errorf("%q: %d of %d lines are warnings", message, n, lines.Len())
+		}
+	}
+	if fields := logs.FilterMessage("challenge refused: caller not identified").All()[0].ContextMap(); fields["remote"] == "" || fields["error"] == nil {
+		t.Errorf("fields %v", fields)
+	}
+}
+
 func TestAPIServesNothingElse(t *testing.T) {
 	h := service(t, newWorld(t), nil)
 	for _, target := range []string{"GET /challenges/corp", "PUT /challenges/corp", "POST /challenges", "POST /challenges/corp/x", "GET /"} {
