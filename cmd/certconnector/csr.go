@@ -60,11 +60,11 @@ Exit codes: 0 installed, 1 installed with warnings, 2 not installed.`,
 	}
 	set := c.Flags()
 	set.StringVar(&f.listener, "listener", "", "name of the listener; may be left out where only one has certificate files")
-	set.StringSliceVar(&f.hostnames, "hostname", nil, "host name or IP address that devices use; repeat for more (default: those of the present certificate; with --complete, of the request)")
+	set.StringSliceVar(&f.hostnames, "hostname", nil, "host name or IP address that devices use; repeat for more (default: those of the present certificate; with --complete, of the request, or of the present certificate where the key is the same)")
 	set.StringVar(&f.kind, "key", "", `kind of the new key: rsa2048, rsa3072, rsa4096, p256 or p384 (default "rsa2048")`)
 	set.StringVar(&f.where, "place", "", "where the new key is made: file, tpm or dpapi (default: where the present one is, or as keys.new)")
 	set.StringVar(&f.organization, "organization", "", "organization for the subject (default: none)")
-	set.StringVar(&f.out, "out", "", "file of the request (default: beside the certificate, with the suffix .csr.pem)")
+	set.StringVar(&f.out, "out", "", "another file for the request (it is always beside the certificate, with the suffix .csr.pem, until the answer is installed)")
 	set.StringVar(&f.complete, "complete", "", "file with what the CA answered")
 	set.StringVar(&f.chain, "chain", "", "with --complete: file with certificates of issuers that the answer lacks")
 	return c

@@ -25,7 +25,7 @@ const (
 // Answer is what a CA sent.
 type Answer struct {
 	Certificates []*x509.Certificate // in any order
-	Names        []string            // that the certificate must have; empty: those of the request
+	Names        []string            // that the certificate must have; empty: those of the request, or of the present certificate if it has the same key
 	Now          time.Time
 }
 
@@ -53,6 +53,14 @@ func (p Place) Complete(a Answer) (Installed, error) {
 	}
 	if len(a.Names) == 0 {
 		a.Names = p.requestedNames(leaf.PublicKey)
+	}
+	if present, err := certfiles.Load(p.Certificate); err == nil && len(a.Names) == 0 { // renewed with its key
+		if c := certfiles.ForKey(present, leaf.PublicKey); c != nil {
+			a.Names = namesOf(c.DNSNames, c.IPAddresses)
+		}
+	}
+	if len(a.Names) == 0 {
+		return Installed{}, fmt.Errorf("nothing was installed: there is no request for this key at %q, so the names that the certificate must have are not known: name them with --hostname", p.Certificate+requestSuffix)
 	}
 	if err := fits(leaf, a); err != nil {
 		return Installed{}, fmt.Errorf("nothing was installed: %w", err)

@@ -6,6 +6,7 @@ package servercert
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -48,7 +49,7 @@ type Request struct {
 	Kind         keys.Kind  // of a new key; "": rsa2048, which every device speaks
 	Where        keys.Place // of a new key; "": where the present one is
 	Organization string     // for CAs that ask for one; "": none
-	Out          string     // file of the request; "": beside the certificate
+	Out          string     // another file for the request; it is beside the certificate too, for Complete
 }
 
 // Made is a request that was written.
@@ -76,10 +77,7 @@ func (p Place) Ask(r Request) (Made, error) {
 			return Made{}, fmt.Errorf("--hostname %q is neither a host name nor an IP address", name)
 		}
 	}
-	made := Made{Request: r.Out, Names: r.Names}
-	if made.Request == "" {
-		made.Request = p.Certificate + requestSuffix
-	}
+	made := Made{Request: cmp.Or(r.Out, p.Certificate+requestSuffix), Names: r.Names}
 	key, err := p.newKey(r, &made)
 	if err != nil {
 		return Made{}, err
@@ -89,6 +87,10 @@ func (p Place) Ask(r Request) (Made, error) {
 		return Made{}, err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	// Complete knows by it which names the answer must have.
+	if err := durable.WriteFile(p.Certificate+requestSuffix, text, 0o644); err != nil || r.Out == "" {
+		return made, err
+	}
 	return made, durable.WriteFile(made.Request, text, 0o644)
 }
 

@@ -301,6 +301,39 @@ func TestAnswersThatAreRefused(t *testing.T) {
 	}
 }
 
+// The names of the last request count, wherever it was written; where no
+// request is known, somebody must say them.
+func TestNamesOfTheAnswerAreAlwaysChecked(t *testing.T) {
+	b := newBench(t)
+	b.ask(servercert.Request{Names: []string{"old.example"}})
+	made := b.ask(servercert.Request{Names: []string{"scep.example"}, Out: filepath.Join(b.ca, "elsewhere.csr")})
+	if made.Request != filepath.Join(b.ca, "elsewhere.csr") {
+		t.Errorf("the request is at %s", made.Request)
+	}
+	b.sign(made, strings.ReplaceAll(web, "scep.example", "old.example"), "365")
+	if _, err := b.complete(time.Now(), "leaf.pem", "sub.pem"); err == nil || !strings.Contains(err.Error(), "lacks the name scep.example") {
+		t.Errorf("the names of an earlier request: %v", err)
+	}
+	b.sign(made, web, "365")
+	request := b.place.Certificate + ".csr.pem"
+	text := b.read(request)
+	if err := os.Remove(request); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.complete(time.Now(), "leaf.pem", "sub.pem"); err == nil || !strings.Contains(err.Error(), "--hostname") {
+		t.Errorf("without any names: %v", err)
+	}
+	if _, err := os.Stat(b.place.Certificate); err == nil {
+		t.Error("a refused answer was installed")
+	}
+	if err := os.WriteFile(request, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.complete(time.Now(), "leaf.pem", "sub.pem"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnswersThatDevicesMayStumbleOver(t *testing.T) {
 	for _, row := range []struct{ name, days, files, says string }{
 		{"without its issuer", "365", "leaf.pem", "--chain"},
