@@ -98,13 +98,17 @@ func (cfg Config) checkTenant(ctx context.Context, t Tenant, request []byte, ver
 	defer devices.Close() //nolint:errcheck // nothing hangs on it
 	var store *entra.Store
 	if m := t.Credential.Managed; m != nil {
+		none := unusable(`run "certconnector entra create" and upload what it makes, or "certconnector entra adopt"`,
+			"there is no certificate for Entra ID yet")
+		if !entra.Opened(m.Folder) { // made by whoever asks, root perhaps, it would be closed to the service
+			return none
+		}
 		var err error
 		if store, err = m.open(t.Name, devices, keys.Place(cfg.Keys.New), Options{Clock: time.Now}, log, log); err != nil {
 			return unusable(correct, "%v", err)
 		}
 		if len(store.Certificates()) == 0 {
-			return unusable(`run "certconnector entra create" and upload what it makes, or "certconnector entra adopt"`,
-				"there is no certificate for Entra ID yet")
+			return none
 		}
 		want.Rotation = m.Rotate
 	}

@@ -77,6 +77,23 @@ func TestTenantsAreAskedForWhatIsConfigured(t *testing.T) {
 	}
 }
 
+// A check makes nothing: what root makes, the service could not read.
+func TestCheckOfANewTenantMakesNothing(t *testing.T) {
+	_, cfg := contoso(t)
+	state := t.TempDir()
+	for _, folder := range []string{filepath.Join(state, "entra", "contoso"), state} {
+		managed := agent.ManagedCredential{Folder: folder, Host: "host.example"}
+		cfg.Tenants[0].Credential = agent.Credential{Managed: &managed}
+		failed, all := tenantFindings(t, cfg)
+		if !slices.Equal(failed, []string{"contoso intune.config"}) || !strings.Contains(all[0].Fix, "entra create") {
+			t.Errorf("%s: %+v", folder, all)
+		}
+		if entries, err := os.ReadDir(state); err != nil || len(entries) != 0 {
+			t.Errorf("made: %v, %v", entries, err)
+		}
+	}
+}
+
 // One tenant that cannot be asked does not hide another.
 func TestTenantsThatCannotBeAsked(t *testing.T) {
 	_, cfg := contoso(t)
