@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -29,19 +28,17 @@ type handle struct{ lower, upper uintptr }
 
 // handles are what Windows has to take back.
 type handles struct {
-	once        sync.Once
+	lease
 	credentials handle
 	context     handle
 	opened      bool // there is a context
 }
 
 func (h *handles) free() {
-	h.once.Do(func() {
-		if h.opened {
-			_, _, _ = deleteContext.Call(uintptr(unsafe.Pointer(&h.context)))
-		}
-		_, _, _ = freeCredentials.Call(uintptr(unsafe.Pointer(&h.credentials)))
-	})
+	if h.opened {
+		_, _, _ = deleteContext.Call(uintptr(unsafe.Pointer(&h.context)))
+	}
+	_, _, _ = freeCredentials.Call(uintptr(unsafe.Pointer(&h.credentials)))
 }
 
 // Context is a sign-in to one service. It is used by one goroutine at a time.
@@ -93,33 +90,39 @@ func New(r Request) (*Context, error) {
 	if err := failure(status); err != nil {
 		return nil, fmt.Errorf("taking this account's credentials for %s: %w", r.Package, err)
 	}
-	runtime.AddCleanup(c, (*handles).free, c.h)
+	c.h.giveBack = c.h.free
+	runtime.AddCleanup(c, (*handles).close, c.h)
 	return c, nil
 }
 
-// Close gives what Windows holds back. A context that is forgotten does so too,
-// later.
-func (c *Context) Close() { c.h.free() }
+// Close gives what Windows holds back: at once, or when a Step that outlived its
+// caller returns. A context that is forgotten does so too, later.
+func (c *Context) Close() { c.h.close() }
 
 // Step takes what the other side sent, nil at first, and returns what is to be
 // sent next. done says that this side is ready; what is returned with it, if
 // anything, is to be sent all the same. Windows may ask a domain controller and
-// cannot be told to stop: when ctx ends first, the sign-in is of no use any more.
+// cannot be told to stop: when ctx ends first, the context is closed.
 func (c *Context) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	type answer struct {
 		out  []byte
 		done bool
 		err  error
 	}
+	if !c.h.begin() {
+		return nil, false, errors.New("the sign-in was given up already")
+	}
 	over := make(chan answer, 1)
 	go func() {
 		out, done, err := c.step(in)
+		c.h.end() // before the caller goes on to the next one
 		over <- answer{out, done, err}
 	}()
 	select {
 	case a := <-over:
 		return a.out, a.done, a.err
 	case <-ctx.Done():
+		c.h.close()
 		return nil, false, fmt.Errorf("signing in to %s with %s: %w", c.request.Target, c.request.Package, ctx.Err())
 	}
 }
