@@ -9,12 +9,14 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/certconnector/certconnector/internal/secret"
 )
@@ -30,7 +32,7 @@ type Config struct {
 	// NoProxy are hosts that are reached directly, as in NO_PROXY: a name stands
 	// for itself and all names below it, .name for those below it only;
 	// addresses and networks (10.0.0.0/8) for hosts that are given by address;
-	// :port after any of them for one port; * for every host.
+	// :port after any of them for one port; * for every host. See CheckNoProxy.
 	NoProxy []string
 
 	// Timeout is for what the proxy does until the tunnel stands, 0: 15 s.
@@ -95,7 +97,19 @@ func Environment() (Config, error) {
 
 // EnvironmentNoProxy are the hosts that NO_PROXY in the environment names.
 func EnvironmentNoProxy() []string {
-	return strings.FieldsFunc(lookup("NO_PROXY"), func(r rune) bool { return r == ',' || r == ' ' })
+	return strings.FieldsFunc(lookup("NO_PROXY"), func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+}
+
+// CheckNoProxy says what is wrong with one entry of NoProxy, which would stand
+// for no host.
+func CheckNoProxy(entry string) error {
+	switch {
+	case strings.Trim(entry, ".") == "":
+		return errors.New("names no host")
+	case strings.ContainsFunc(entry, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }):
+		return fmt.Errorf("%q has a blank or a comma; write each host as an item of its own", entry)
+	}
+	return nil
 }
 
 func lookup(name string) string {
@@ -122,9 +136,10 @@ func (c Config) direct(address string) bool {
 
 // exempts reports whether one entry of NoProxy covers a host.
 func exempts(entry, host, port string) bool {
-	if entry == "*" {
+	if entry = strings.TrimSpace(entry); entry == "*" {
 		return true
 	}
+	entry = strings.TrimSuffix(entry, ".") // of a name that is complete
 	ip, _ := netip.ParseAddr(host)
 	if network, err := netip.ParsePrefix(entry); err == nil {
 		return ip.IsValid() && network.Contains(ip.Unmap())

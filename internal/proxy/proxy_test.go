@@ -213,6 +213,11 @@ func TestNoProxy(t *testing.T) {
 		{"everything", "*", "graph.microsoft.com:443", true},
 		{"nothing", "", "graph.microsoft.com:443", false},
 		{"a dot", ".", "graph.microsoft.com:443", false},
+		{"a star and a dot", "*.", "graph.microsoft.com:443", false},
+		{"blanks around a name", " corp.example\t", "crp.corp.example:443", true},
+		{"blanks around a star", " * ", "graph.microsoft.com:443", true},
+		{"a dot that ends a name", "corp.example.", "crp.corp.example:443", true},
+		{"a dot that ends a name, and a port", "corp.example.:443", "corp.example:443", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var dialled string
@@ -246,7 +251,7 @@ func TestEnvironment(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Setenv("HTTPS_PROXY", row.https)
 			t.Setenv("https_proxy", row.lower)
-			t.Setenv("NO_PROXY", "a.example, b.example")
+			t.Setenv("NO_PROXY", "a.example,\tb.example\n")
 			c, err := proxy.Environment()
 			if row.bad != "" {
 				if err == nil || !strings.Contains(err.Error(), row.bad) || strings.Contains(err.Error(), password) {
