@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -49,6 +50,11 @@ func (p *Proxy) validate(at string, m *mistakes) {
 		m.Add(at+".url", "%v", (proxy.Config{URL: p.URL}).Check())
 	case p.CAFile != "" && u.Scheme == "http":
 		m.Add(at+".ca_file", "is for a proxy at https://; roots of a proxy that opens TLS belong into ca_file of the neighbour")
+	}
+	for i, entry := range p.NoProxy {
+		if err := proxy.CheckNoProxy(entry); err != nil {
+			m.Add(fmt.Sprintf("%s.no_proxy[%d]", at, i), "%v", err)
+		}
 	}
 	if (p.User == "") != (p.Password == nil) {
 		m.Add(at+".password", "user and password go together")
@@ -129,8 +135,11 @@ func (p *Proxy) dial() (proxy.Dial, error) {
 // validateProxies looks at whom a listener believes what about others.
 func (l Listener) validateProxies(at string, m *mistakes) {
 	for i, text := range l.TrustedProxies {
-		if _, err := forwarded.ParseNetworks([]string{text}); err != nil {
-			m.Add(fmt.Sprintf("%s.trusted_proxies[%d]", at, i), "%v", err)
+		here := fmt.Sprintf("%s.trusted_proxies[%d]", at, i)
+		if list, err := forwarded.ParseNetworks([]string{text}); err != nil {
+			m.Add(here, "%v", err)
+		} else if l.ClientCertificateHeader != "" && !list[0].IsSingleIP() {
+			m.Add(here, "%q is a network, of which every host could pass for any client; with client_certificate_header name the proxy's own address", text)
 		}
 	}
 	if l.ForwardedHeader != "" {
@@ -153,6 +162,12 @@ func (l Listener) validateProxies(at string, m *mistakes) {
 	case l.PlainHTTP && !loopback(host):
 		m.Add(at, "needs tls, or an address of this machine: whoever is on the way could write the header")
 	}
+}
+
+// trustsThisMachine reports whether one of the trusted proxies is here.
+func (l Listener) trustsThisMachine() bool {
+	networks, err := forwarded.ParseNetworks(l.TrustedProxies)
+	return err == nil && slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Addr().IsLoopback() })
 }
 
 // taken are headers that mean something else, here or to a proxy.

@@ -131,6 +131,31 @@ func TestUnsafeChoicesAreNamed(t *testing.T) {
 	}
 }
 
+// A proxy on this machine makes of a loopback address one that devices reach,
+// and of every account here one that may write its headers.
+func TestProxiesOfThisMachineAreNamed(t *testing.T) {
+	c, err := agent.LoadConfig("testdata/config/good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &c.Listeners[0]
+	l.Address, l.Faces = "127.0.0.1:8080", []string{agent.FaceSCEP, agent.FaceStatus}
+	if w := c.Warnings(); len(w) != 0 {
+		t.Fatalf("nobody reaches it, and yet: %q", w)
+	}
+	l.TrustedProxies, l.ClientCertificateHeader = []string{"127.0.0.1"}, "X-SSL-Client-Cert"
+	got := strings.Join(c.Warnings(), "\n")
+	for _, want := range []string{"shows health to devices", "listeners[0].client_certificate_header: whoever has an account on this machine"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is not named in:\n%s", want, got)
+		}
+	}
+	l.TrustedProxies = []string{"192.0.2.1"}
+	if w := strings.Join(c.Warnings(), "\n"); strings.Contains(w, "client_certificate_header") {
+		t.Errorf("a proxy elsewhere, and yet: %s", w)
+	}
+}
+
 func TestCloudOfOnesOwn(t *testing.T) {
 	c := agent.Defaults()
 	c.Tenants = []agent.Tenant{{Cloud: "custom", URLs: agent.TenantURLs{Graph: "https://127.0.0.1:7443/", Resource: "https://sim.example/"}}}

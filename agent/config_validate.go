@@ -184,12 +184,15 @@ func positive(m *mistakes, at string, d time.Duration) {
 	}
 }
 
-// httpsURL wants an absolute https address: tokens and challenges go there.
+// httpsURL wants an absolute https address: tokens and challenges go there. Only
+// one that can hold no password is quoted.
 func httpsURL(m *mistakes, at, s string) {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		m.Add(at, "%q is no address, want one as https://host/", s)
+	case err == nil && u.User != nil:
+		m.Add(at, "holds a user; write the address alone, as https://host/")
+	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+		m.Add(at, "is no address, want one as https://host/, without query and fragment")
 	case u.Scheme != "https":
 		m.Add(at, "%q does not begin with https://", s)
 	}

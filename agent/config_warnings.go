@@ -16,8 +16,11 @@ func (c *Config) Warnings() []string {
 		if l.PlainHTTP && !loopback(host) && (l.Shows(FaceSCEP) || l.Shows(FaceStatus)) {
 			warn("listeners[%d].plain_http: %q serves without TLS beyond this host", i, l.Name)
 		}
-		if l.Shows(FaceStatus) && l.Shows(FaceSCEP) && !loopback(host) {
+		if l.Shows(FaceStatus) && l.Shows(FaceSCEP) && (!loopback(host) || len(l.TrustedProxies) > 0) {
 			warn("listeners[%d].faces: %q shows health to devices", i, l.Name)
+		}
+		if l.ClientCertificateHeader != "" && l.trustsThisMachine() {
+			warn("listeners[%d].client_certificate_header: whoever has an account on this machine can pass for every client of %q", i, l.Name)
 		}
 	}
 	for i, t := range c.Tenants {
