@@ -93,8 +93,11 @@ var (
 // New makes the bridge. It connects to nobody yet.
 func New(c Config) (*CA, error) {
 	base, err := url.Parse(c.URL)
-	if err != nil || base.Scheme != "https" || base.Host == "" || base.User != nil || base.RawQuery != "" {
-		return nil, fmt.Errorf("CA %s: %q is not the address of web enrollment, https://host/certsrv/", c.Name, c.URL)
+	switch {
+	case err == nil && base.User != nil:
+		return nil, fmt.Errorf("CA %s: the address of web enrollment holds a user: give it as one of basic, kerberos or ntlm", c.Name)
+	case err != nil || base.Scheme != "https" || base.Host == "" || base.RawQuery != "": // it may hold a password
+		return nil, fmt.Errorf("CA %s: url is not the address of web enrollment, https://host/certsrv/", c.Name)
 	}
 	if strings.Trim(base.Path, "/") == "" {
 		base.Path = "/certsrv"

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,9 +192,12 @@ func (s *setup) mustIssue(t *testing.T) *ca.Issued {
 }
 
 func TestAddresses(t *testing.T) {
-	for _, url := range []string{"http://ca01.corp.test/certsrv/", "ca01.corp.test", "https://user:word@ca01.corp.test/", "https://ca01.corp.test/?x"} {
-		if _, err := certsrv.New(certsrv.Config{URL: url, Basic: &negotiate.Basic{User: "svc", Password: "x"}}); err == nil {
+	for _, url := range []string{"http://ca01.corp.test/certsrv/", "ca01.corp.test", "https://user:hunter2@ca01.corp.test/", "user:hunter2@ca01.corp.test/", "https://user:hunter2@ca01.corp.test:%zz/", "https://ca01.corp.test/?x"} {
+		_, err := certsrv.New(certsrv.Config{URL: url, Basic: &negotiate.Basic{User: "svc", Password: "x"}})
+		if err == nil {
 			t.Errorf("%s: accepted", url)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("a password is told: %v", err)
 		}
 	}
 }
