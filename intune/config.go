@@ -175,8 +175,12 @@ func (e *Endpoints) check() error {
 			continue
 		}
 		p, err := url.Parse(*u.value)
-		if err != nil || p.Scheme != "https" || p.Host == "" || p.User != nil || p.RawQuery != "" || p.Fragment != "" {
-			errs = append(errs, fmt.Errorf("the %s URL %q is not an https URL of a host", u.name, *u.value))
+		if err == nil && p.User != nil {
+			errs = append(errs, fmt.Errorf("the %s URL holds a user: write the address alone", u.name))
+			continue
+		}
+		if err != nil || p.Scheme != "https" || p.Host == "" || p.RawQuery != "" || p.Fragment != "" { // it may hold a password
+			errs = append(errs, fmt.Errorf("the %s URL is not an https URL of a host, without query and fragment", u.name))
 			continue
 		}
 		if !strings.HasSuffix(*u.value, "/") {

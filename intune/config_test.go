@@ -48,6 +48,9 @@ func TestNew(t *testing.T) {
 		{"DoD", func(c *intune.Config) { c.Cloud = intune.DoD }, ""},
 		{"an authority without TLS", func(c *intune.Config) { c.Endpoints.Authority = "http://login.example/" }, "authority URL"},
 		{"a Graph with a query", func(c *intune.Config) { c.Endpoints.Graph = "https://graph.example/?x=1" }, "Graph URL"},
+		{"a Graph with a user", func(c *intune.Config) { c.Endpoints.Graph = "https://me:hunter2@graph.example/" }, "Graph URL holds a user"},
+		{"a Graph with a user and no port", func(c *intune.Config) { c.Endpoints.Graph = "https://me:hunter2@graph.example:%zz/" }, "Graph URL"},
+		{"a Graph with a user and no scheme", func(c *intune.Config) { c.Endpoints.Graph = "me:hunter2@graph.example/" }, "Graph URL"},
 		{"an address without a slash", func(c *intune.Config) { c.Endpoints.Graph = "https://graph.example" }, ""},
 		{"a proxy", func(c *intune.Config) {
 			c.Proxy = proxy.Config{URL: "http://proxy.example:8080", User: "u", Password: "p"}
@@ -66,6 +69,8 @@ func TestNew(t *testing.T) {
 				t.Errorf("refused: %v", err)
 			case row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)):
 				t.Errorf("error %v, want one about %q", err, row.want)
+			case err != nil && strings.Contains(err.Error(), "hunter2"):
+				t.Errorf("a password is told: %v", err)
 			}
 		})
 	}
