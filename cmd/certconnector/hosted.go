@@ -15,6 +15,7 @@ import (
 	"github.com/certconnector/certconnector/internal/configfile"
 	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/eventid"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/logging"
 	"github.com/certconnector/certconnector/internal/osservice"
 )
@@ -82,6 +83,16 @@ func (p *program) hosted(ctx context.Context, host *osservice.Host) error {
 	}
 	if b, marshalErr := json.Marshal(failure{time.Now(), currentVersion(), text}); marshalErr == nil {
 		_ = durable.WriteFile(filepath.Join(agent.StateDir(p.config), lastFailure), b, 0o600) // the event log has it too
+	}
+	return windowsEnd(err)
+}
+
+// windowsEnd is what the service manager of Windows hears. After any error it
+// starts the service again, so that a token which refuses the PIN, and counts,
+// must be none to it.
+func windowsEnd(err error) error {
+	if errors.Is(err, keys.ErrPINRefused) {
+		return nil
 	}
 	return &serviceEnd{err}
 }

@@ -19,6 +19,7 @@ const (
 	exitOK      = 0
 	exitRefused = 1 // warnings, or the service declined
 	exitError   = 2
+	exitPIN     = 3 // of "run": a token refuses the PIN; the unit does not start it again
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -30,11 +31,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.Execute()
+	return p.execute(root)
+}
+
+// execute runs a command, and says what went wrong.
+func (p *program) execute(c *cobra.Command) int {
+	err := c.Execute()
 	if err == nil {
 		return exitOK
 	}
 	code := exitError
+	if _, locks := errors.AsType[*locking](err); locks {
+		code = exitPIN
+	}
 	if r, ok := errors.AsType[*refused](err); ok {
 		code, err = exitRefused, r.err
 	}
@@ -64,6 +73,9 @@ func (r *refused) Error() string {
 
 // reported is an error that the operator has been told.
 type reported struct{ error }
+
+// Unwrap returns the error.
+func (r *reported) Unwrap() error { return r.error }
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/internal/eventid"
+	"github.com/certconnector/certconnector/internal/keys"
 	"github.com/certconnector/certconnector/internal/logging"
 	"github.com/certconnector/certconnector/internal/osservice"
 	"github.com/certconnector/certconnector/internal/secret"
@@ -24,14 +25,32 @@ func (p *program) runCommand() *cobra.Command {
 		Short: "Run the service until it is told to stop",
 		Long: `Runs the service on a console, under systemd or as a Windows service. An
 interrupt or SIGTERM stops it gracefully, a second one at once. SIGHUP has the
-configuration read again, as "certconnector reload" does.`,
+configuration read again, as "certconnector reload" does.
+
+Exit codes: 0 it was told to stop, 2 error, 3 a token refuses the PIN: then it
+must not be started again before a person has corrected that, for tokens lock
+themselves after a few attempts.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			// Everything happens inside, so that the Windows service manager
 			// hears of a configuration that is wrong.
-			return osservice.Run(serviceName, p.hosted)
+			return ended(osservice.Run(serviceName, p.hosted))
 		},
 	}
+}
+
+// locking is an error that must not be tried again: a token would lock itself.
+type locking struct{ error }
+
+// Unwrap returns the error.
+func (l *locking) Unwrap() error { return l.error }
+
+// ended tells apart what whoever supervises the service must not try again.
+func ended(err error) error {
+	if errors.Is(err, keys.ErrPINRefused) {
+		return &locking{err}
+	}
+	return err
 }
 
 // serve builds the service and runs it until ctx ends.

@@ -45,6 +45,10 @@ type PKCS11 struct {
 	PIN func() (secret.Text, error)
 }
 
+// ErrPINRefused says that a token does not take the PIN. Tokens lock themselves
+// after a few attempts, so the next one is for when a person has changed it.
+var ErrPINRefused = errors.New("the PIN is refused")
+
 // DefaultTPM is the device file of the first TPM of a Linux machine.
 const DefaultTPM = "/dev/tpmrm0"
 
@@ -166,13 +170,37 @@ func CheckRef(ref string) error {
 	return nil
 }
 
-// Shown is a reference as it may be logged: without a PIN that somebody wrote
+// Shown is a reference as it may be logged: of a module's key without the values
+// of attributes that are not known, for one may be a PIN that somebody wrote
 // into it although it is refused.
 func Shown(ref string) string {
-	if i := strings.Index(strings.ToLower(ref), "pin-value"); IsURI(ref) && i >= 0 {
-		return ref[:i] + "pin-value=…"
+	scheme, rest, _ := strings.Cut(ref, ":")
+	if !strings.EqualFold(scheme, "pkcs11") {
+		return ref
 	}
-	return ref
+	var b strings.Builder
+	b.WriteString(scheme + ":")
+	for rest != "" {
+		end := strings.IndexAny(rest, ";?&")
+		if end < 0 {
+			end = len(rest)
+		}
+		attribute := rest[:end]
+		name, _, valued := strings.Cut(attribute, "=")
+		switch {
+		case !valued:
+			attribute = "…"
+		case !slices.Contains(attributes, name):
+			attribute = name + "=…"
+		}
+		b.WriteString(attribute)
+		if end < len(rest) {
+			b.WriteByte(rest[end])
+			end++
+		}
+		rest = rest[end:]
+	}
+	return b.String()
 }
 
 // PlaceOf says where a key lives that Load returned: File for one in memory,

@@ -79,6 +79,19 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
+func TestShown(t *testing.T) {
+	for ref, want := range map[string]string{
+		"/etc/a;pin=b":                                 "/etc/a;pin=b",
+		"certstore:machine/My/00":                      "certstore:machine/My/00",
+		"pkcs11:token=a;object=b?pin-source=/p":        "pkcs11:token=a;object=b?pin-source=/p",
+		"pkcs11:token=a;pin=1;object=b?pin-value=1&id": "pkcs11:token=a;pin=…;object=b?pin-value=…&…",
+	} {
+		if got := keys.Shown(ref); got != want {
+			t.Errorf("%q is shown as %q, want %q", ref, got, want)
+		}
+	}
+}
+
 // signer is a key that cannot decrypt, as many a device's.
 type signer struct{ crypto.Signer }
 
@@ -134,6 +147,9 @@ func TestReferences(t *testing.T) {
 		{"pkcs11:token=a;object=b;model=c", true, "pkcs11", `"model"`},
 		{"pkcs11:token=a;object=b?pin-source=|/bin/cat", true, "pkcs11", "path of a file"},
 		{"pkcs11:token=a;object=b?pin-value=4711", true, "pkcs11", "replace the PIN"},
+		{"pkcs11:token=a;object=b;pin=4711", true, "pkcs11", `"pin"`},
+		{"PKCS11:token=a;object=b?module-path=/m.so&PIN-VALUE=4711", true, "pkcs11", `"PIN-VALUE"`},
+		{"pkcs11:token=a;object=b?4711", true, "pkcs11", "without a value"},
 	} {
 		t.Run(c.ref, func(t *testing.T) {
 			if keys.IsURI(c.ref) != c.uri || keys.PlaceOfRef(c.ref) != c.place {

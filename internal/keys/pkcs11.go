@@ -103,17 +103,18 @@ func (t *token) open(known int) error {
 		return err
 	}
 	if t.refused != "" && pin == t.refused {
-		return errors.New("the token refused this PIN before, and is not asked again: a token locks itself after a few attempts; correct the PIN")
+		return fmt.Errorf("%w: the token refused it before, and is not asked again: a token locks itself after a few attempts; correct the PIN", ErrPINRefused)
 	}
 	context, err := crypto11.Configure(&crypto11.Config{
 		Path: t.uri.module, TokenLabel: t.uri.token, TokenSerial: t.uri.serial, SlotNumber: t.uri.slot,
 		Pin: pin.Reveal(), LoginNotSupported: pin == "", MaxSessions: maxSessions, PoolWaitTimeout: sessionWait,
 	})
 	if err != nil {
-		if code, ok := errors.AsType[pkcs11.Error](err); ok && (code == pkcs11.CKR_PIN_INCORRECT || code == pkcs11.CKR_PIN_LOCKED || code == pkcs11.CKR_PIN_EXPIRED) {
+		err = t.explain(err)
+		if errors.Is(err, ErrPINRefused) {
 			t.refused = pin
 		}
-		return t.explain(err)
+		return err
 	}
 	t.context, t.refused = context, ""
 	t.opened++
@@ -149,9 +150,13 @@ func (t *token) explain(err error) error {
 	}
 	switch code {
 	case pkcs11.CKR_PIN_INCORRECT:
-		err = fmt.Errorf("wrong PIN: %w", err)
+		err = fmt.Errorf("%w: wrong PIN: %w", ErrPINRefused, err)
+	case pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE:
+		err = fmt.Errorf("%w: no PIN of this token looks so: %w", ErrPINRefused, err)
+	case pkcs11.CKR_PIN_EXPIRED:
+		err = fmt.Errorf("%w: it has expired; set a new one: %w", ErrPINRefused, err)
 	case pkcs11.CKR_PIN_LOCKED:
-		err = fmt.Errorf("the PIN is locked; the token's security officer sets a new one: %w", err)
+		err = fmt.Errorf("%w: the PIN is locked; the token's security officer sets a new one: %w", ErrPINRefused, err)
 	}
 	return fmt.Errorf("logging in to token %s: %w", t.name(), err)
 }

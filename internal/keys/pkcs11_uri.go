@@ -20,6 +20,9 @@ type pkcs11URI struct {
 	pinFile       string // pin-source; "": the configured PIN
 }
 
+// attributes are those that set knows.
+var attributes = []string{"token", "serial", "slot-id", "object", "id", "type", "module-path", "pin-source"}
+
 // parsePKCS11 reads a reference. Attributes that would narrow the search in a
 // way we do not follow are refused: the wrong key is worse than none.
 func parsePKCS11(ref string) (pkcs11URI, error) {
@@ -86,7 +89,7 @@ func (u *pkcs11URI) set(name, value string) error {
 	case "pin-value":
 		return errors.New("pin-value puts the PIN into the configuration; use pin-source or keys.pkcs11.pin, and replace the PIN if the file was seen")
 	default:
-		return fmt.Errorf("attribute %q of pkcs11 URIs is not supported (known: token, serial, slot-id, object, id, type, module-path, pin-source)", name)
+		return fmt.Errorf("attribute %q of pkcs11 URIs is not supported (known: %s)", name, strings.Join(attributes, ", "))
 	}
 	return nil
 }
