@@ -287,29 +287,34 @@ func hostOf(address string) string {
 	return host
 }
 
-// documented is the one nginx.conf in docs/proxy.md.
-func documented(t *testing.T) string {
+// documented are the nginx.conf in docs/proxy.md, and the server in it for
+// clients with certificates.
+func documented(t *testing.T) (conf, mdm string) {
 	t.Helper()
 	b, err := os.ReadFile("../../../docs/proxy.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```nginx\n(.*?)```").FindAllStringSubmatch(string(b), -1)
-	if len(blocks) != 1 {
-		t.Fatalf("docs/proxy.md has %d nginx configurations, want one", len(blocks))
+	if len(blocks) != 2 {
+		t.Fatalf("docs/proxy.md has %d nginx configurations, want one and a server", len(blocks))
 	}
-	return blocks[0][1]
+	return blocks[0][1], blocks[1][1]
 }
 
-// nginx runs the documented configuration in front of the connector: only
-// addresses and places of files are others.
-func (w *world) nginx() *server {
+// nginx runs the documented configurations in front of the connector, whose
+// listener for MDM servers is at an address: only addresses and places of files
+// are others. It returns where MDM servers reach it.
+func (w *world) nginx(listener string) (front *server, mdm string) {
 	t := w.t
 	t.Helper()
 	need(t, "nginx", "nginx-light")
 	dir := shortDir(t)
 	w.makeTLS(dir)
-	address, text := freeAddress(t), documented(t)
+	address, mdm := freeAddress(t), freeAddress(t)
+	text, second := documented(t)
+	end := strings.LastIndex(text, "}")
+	text = text[:end] + second + text[end:]
 	for _, r := range [][2]string{
 		{"pid /run/nginx.pid;", "pid " + dir + "/nginx.pid; daemon off;"},
 		{"/var/log/nginx/error.log", dir + "/error.log"},
@@ -318,6 +323,10 @@ func (w *world) nginx() *server {
 		{"listen 443 ssl;", "listen " + address + " ssl;"},
 		{"/etc/nginx/scep.crt.pem", dir + "/tls.crt.pem"},
 		{"/etc/nginx/scep.key.pem", dir + "/tls.key.pem"},
+		{"listen 8443 ssl;", "listen " + mdm + " ssl;"},
+		{"proxy_pass http://127.0.0.1:8081;", "proxy_pass http://" + listener + ";"},
+		{"/etc/nginx/mdm.crt.pem", dir + "/tls.crt.pem"},
+		{"/etc/nginx/mdm.key.pem", dir + "/tls.key.pem"},
 	} {
 		if strings.Count(text, r[0]) != 1 {
 			t.Fatalf("the documented nginx.conf has not exactly one %q", r[0])
@@ -330,7 +339,7 @@ func (w *world) nginx() *server {
 			t.Fatal(err)
 		}
 	}
-	return serve(t, address, "nginx", "-e", dir+"/error.log", "-p", dir, "-c", dir+"/nginx.conf")
+	return serve(t, address, "nginx", "-e", dir+"/error.log", "-p", dir, "-c", dir+"/nginx.conf"), "https://" + mdm
 }
 
 // TestNginx has devices come through nginx, which ends TLS.
@@ -341,7 +350,7 @@ func TestNginx(t *testing.T) {
 		text = strings.Replace(text, "    plain_http: true", "    trusted_proxies: [\"127.0.0.1\"]\n    plain_http: true", 1)
 		return strings.Replace(text, "failures_per_minute: 1000000", "failures_per_minute: 6", 1)
 	})
-	front := w.nginx()
+	front, mdm := w.nginx(w.mdmBehindProxy())
 	w.start()
 	url := "https://" + front.address
 
@@ -393,6 +402,7 @@ func TestNginx(t *testing.T) {
 			t.Error("a device that connects by itself is taken for another")
 		}
 	})
+	t.Run("who showed no certificate is nobody, whatever he writes", func(t *testing.T) { w.forgesCertificates(mdm) })
 }
 
 // wronglyAsked is a message with a wrong challenge: it costs a use of the key,
@@ -416,7 +426,12 @@ type asker struct {
 // get asks for a URL, and returns status and body.
 func (a *asker) get(url string, header http.Header) (int, string) {
 	a.t.Helper()
-	req, err := http.NewRequestWithContext(a.t.Context(), http.MethodGet, url, nil)
+	return a.ask(http.MethodGet, url, header)
+}
+
+func (a *asker) ask(method, url string, header http.Header) (int, string) {
+	a.t.Helper()
+	req, err := http.NewRequestWithContext(a.t.Context(), method, url, nil)
 	if err != nil {
 		a.t.Fatal(err)
 	}
