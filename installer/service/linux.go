@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/certconnector/certconnector/installer/linux"
 	"github.com/certconnector/certconnector/installer/steps"
@@ -32,12 +33,14 @@ type Linux struct {
 	Root string
 	// Run runs a command and returns what it wrote to standard output. nil: it does.
 	Run func(ctx context.Context, name string, args ...string) (string, error)
+	// chown gives a file of a folder to an account. nil: the folder does.
+	chown func(folder *os.Root, name string, uid, gid int) error
 }
 
 // Install implements System.
 func (l *Linux) Install(ctx context.Context, o Options) ([]steps.Step, error) {
 	paths := linux.Paths{Program: o.Program, Config: o.Config, StateDir: o.StateDir, Ports: o.Ports}
-	if err := errors.Join(l.ready(ctx), paths.Check(), l.runnable(o.Program)); err != nil {
+	if err := errors.Join(l.ready(ctx), paths.Check(), l.runnable(o.Program), noLinks(o, l.path)); err != nil {
 		return nil, err
 	}
 	units := []unit{{linux.ServiceUnit, mark + paths.Service()}}
@@ -101,7 +104,8 @@ func (l *Linux) managed(ctx context.Context) (name, at string, err error) {
 	return "", "", nil
 }
 
-// runnable refuses a program that is not there.
+// runnable refuses a program that is not there, and one that others than root
+// can replace: root runs it, too.
 func (l *Linux) runnable(program string) error {
 	info, err := os.Stat(l.path(program))
 	if err != nil {
@@ -110,8 +114,40 @@ func (l *Linux) runnable(program string) error {
 	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%q is no program", program)
 	}
-	if info.Mode()&0o022 != 0 {
-		return fmt.Errorf("%q can be replaced by others than root (mode %04o): run chmod 755 on it", program, info.Mode().Perm())
+	file, err := filepath.EvalSymlinks(l.path(program))
+	if err != nil {
+		return fmt.Errorf("the program: %w", err)
+	}
+	return errors.Join(roots(file, false), l.rootsFolders(l.path(program)), l.rootsFolders(file))
+}
+
+// rootsFolders asks of each folder above a file whether it is root's.
+func (l *Linux) rootsFolders(file string) error {
+	top := l.path("/")
+	for dir := filepath.Dir(file); dir != filepath.Clean(top) && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if err := roots(dir, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roots refuses what others than root can change. Into a sticky folder others
+// may put files of their own, and that is all.
+func roots(path string, folder bool) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("the program: %w", err)
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%q has no owner", path)
+	}
+	if owner := int(s.Uid); owner != 0 && owner != root() {
+		return fmt.Errorf("the program can be replaced by others than root: %q belongs to the account with number %d; run chown root on it, or put the program into /usr/local/bin", path, owner)
+	}
+	if info.Mode()&0o022 != 0 && !(folder && info.Mode()&fs.ModeSticky != 0) {
+		return fmt.Errorf("the program can be replaced by others than root: %q has mode %04o; run chmod 755 on it", path, info.Mode().Perm())
 	}
 	return nil
 }
@@ -148,6 +184,13 @@ func (l *Linux) path(p string) string {
 		return p
 	}
 	return filepath.Join(l.Root, p)
+}
+
+func (l *Linux) lchown(folder *os.Root, name string, uid, gid int) error {
+	if l.chown != nil {
+		return l.chown(folder, name, uid, gid)
+	}
+	return folder.Lchown(name, uid, gid)
 }
 
 func (l *Linux) run(ctx context.Context, name string, args ...string) (string, error) {

@@ -53,7 +53,7 @@ func (l *Linux) configFolder(o Options) steps.Step {
 		_, gid, err := l.mustIDs(ctx)
 		return rights{root(), gid, 0o750}, err
 	})
-	if filepath.Base(dir) != Name {
+	if !bearsName(dir) {
 		s.Holds = func(context.Context) (bool, error) {
 			gone, err := missing(l.path(dir))
 			return !gone, err
@@ -120,14 +120,14 @@ func (l *Linux) folder(dir string, want func(context.Context) (rights, error)) s
 // account was there: the state folder's files, and the configuration to read.
 func (l *Linux) handOver(o Options) ([]steps.Step, error) {
 	var list []steps.Step
-	ours, empty, err := looksOurs(l.path(o.StateDir))
+	has, err := look(l.path(o.StateDir), l.path(o.Config))
+	if err == nil {
+		err = has.shared(o.StateDir)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if !ours && !empty {
-		return nil, fmt.Errorf("%q is not empty, and has neither a journal nor a local key: choose another --state-dir", o.StateDir)
-	}
-	if ours {
+	if has.marked {
 		list = append(list, l.giveAway(o.StateDir))
 	}
 	if gone, err := missing(l.path(o.Config)); err != nil || !gone {
@@ -162,68 +162,4 @@ func (l *Linux) readable(config string) steps.Step {
 		},
 		Undo: func() error { return was.give(path) },
 	}
-}
-
-// giveAway is the step that gives a state folder's files to the account.
-func (l *Linux) giveAway(dir string) steps.Step {
-	was := map[string]rights{}
-	return steps.Step{
-		Does: "give what is in " + dir + " to the account " + linux.Account,
-		Holds: func(ctx context.Context) (bool, error) {
-			uid, gid, err := l.mustIDs(ctx)
-			if err != nil {
-				return false, nil // the account comes first
-			}
-			holds := true
-			err = l.each(dir, func(_ *os.Root, _ string, s *syscall.Stat_t) error {
-				holds = holds && int(s.Uid) == uid && int(s.Gid) == gid
-				return nil
-			})
-			return holds, err
-		},
-		Do: func(ctx context.Context) error {
-			uid, gid, err := l.mustIDs(ctx)
-			if err != nil {
-				return err
-			}
-			return l.each(dir, func(folder *os.Root, name string, s *syscall.Stat_t) error {
-				was[name] = rights{uid: int(s.Uid), gid: int(s.Gid)}
-				return folder.Lchown(name, uid, gid)
-			})
-		},
-		Undo: func() error {
-			return l.each(dir, func(folder *os.Root, name string, _ *syscall.Stat_t) error {
-				r, ok := was[name]
-				if !ok {
-					return nil
-				}
-				return folder.Lchown(name, r.uid, r.gid)
-			})
-		},
-	}
-}
-
-// each calls do for everything in a state folder. The folder may belong to an
-// account that could put a link there meanwhile: files are reached below the
-// folder only, and links are not followed.
-func (l *Linux) each(dir string, do func(folder *os.Root, name string, s *syscall.Stat_t) error) error {
-	folder, err := os.OpenRoot(l.path(dir))
-	if err != nil {
-		return fmt.Errorf("opening the state folder: %w", err)
-	}
-	defer func() { _ = folder.Close() }() // nothing is written through it
-	return fs.WalkDir(folder.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		s, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return fmt.Errorf("%q has no owner", name)
-		}
-		return do(folder, name, s)
-	})
 }

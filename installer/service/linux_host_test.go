@@ -33,6 +33,7 @@ type fakeHost struct {
 	failAt    int  // the number of the changing command that fails; 0: none does
 	changing  int
 	log       []string
+	skipped   bool // this takes root
 }
 
 var errBroken = errors.New("broken on purpose")
@@ -62,6 +63,26 @@ func (h *fakeHost) put(path, text string, mode fs.FileMode) {
 	h.t.Helper()
 	h.mkdir(filepath.Dir(path))
 	if err := os.WriteFile(filepath.Join(h.root, path), []byte(text), mode); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// link makes a link within the host.
+func (h *fakeHost) link(to, path string) {
+	h.t.Helper()
+	h.mkdir(filepath.Dir(path))
+	if err := os.Symlink(filepath.Join(h.root, to), filepath.Join(h.root, path)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// chown gives something to an ordinary account, which only root can.
+func (h *fakeHost) chown(path string) {
+	h.t.Helper()
+	if h.skipped = os.Geteuid() != 0; h.skipped {
+		return
+	}
+	if err := os.Chown(filepath.Join(h.root, path), 61235, 61235); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/certconnector/certconnector/installer/steps"
@@ -43,6 +45,10 @@ func TestLinuxInstallsAndFindsNothingToDoTheSecondTime(t *testing.T) {
 	for name, prepare := range map[string]func(*fakeHost){
 		"an empty host":                    func(*fakeHost) {},
 		"init was run before, by root":     (*fakeHost).occupied,
+		"an administrator has added a file": func(h *fakeHost) {
+			h.occupied()
+			h.put("/var/lib/certconnector/web.pem", "c", 0o600)
+		},
 		"useradd instead of its neighbour": func(h *fakeHost) { h.noSystemd = true },
 	} {
 		h := newHost(t)
@@ -180,7 +186,7 @@ func TestLinuxUninstallKeepsWhatPurgeDeletes(t *testing.T) {
 	o.Purge = true
 	outside := filepath.Join(h.root, "precious")
 	h.put("precious", "p", 0o600)
-	if err := os.Symlink(outside, filepath.Join(h.root, "/var/lib/certconnector/link")); err != nil {
+	if err := os.Symlink(outside, filepath.Join(h.root, "/var/lib/certconnector/ca/link")); err != nil {
 		t.Fatal(err)
 	}
 	remove(h, o)
@@ -216,6 +222,38 @@ func TestLinuxRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "can be replaced by others"},
+		{"a program of an ordinary account", func(h *fakeHost, o *Options) { h.chown(o.Program) }, "belongs to the account"},
+		{"a program in a folder of an ordinary account", func(h *fakeHost, _ *Options) { h.chown("/usr/local") }, "belongs to the account"},
+		{"a program in a folder that anybody may write to", func(h *fakeHost, _ *Options) {
+			if err := os.Chmod(filepath.Join(h.root, "/usr/local/bin"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}, "can be replaced by others"},
+		{"a link to a program that anybody can replace", func(h *fakeHost, o *Options) {
+			h.put("/opt/cc/certconnector", "", 0o755)
+			h.link("/opt/cc/certconnector", "/usr/local/bin/cc")
+			o.Program = "/usr/local/bin/cc"
+			if err := os.Chmod(filepath.Join(h.root, "/opt/cc"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}, "/opt/cc\" has mode"},
+		{"a link as state folder", func(h *fakeHost, o *Options) {
+			h.mkdir("/srv/big")
+			h.link("/srv/big", o.StateDir)
+		}, "which is a link"},
+		{"a link as configuration", func(h *fakeHost, o *Options) {
+			h.put("/srv/cc.yaml", "", 0o600)
+			h.link("/srv/cc.yaml", o.Config)
+		}, "which is a link"},
+		{"a link as the configuration's folder", func(h *fakeHost, o *Options) {
+			h.mkdir("/srv/etc")
+			h.link("/srv/etc", filepath.Dir(o.Config))
+		}, "which is a link"},
+		{"a folder that has a journal and somebody's files", func(h *fakeHost, o *Options) {
+			o.StateDir = "/srv/photos"
+			h.put("/srv/photos/journal.db", "", 0o600)
+			h.put("/srv/photos/cat.jpg", "", 0o644)
+		}, `"cat.jpg"`},
 		{"somebody's folder as state folder", func(h *fakeHost, o *Options) {
 			o.StateDir = "/srv/photos"
 			h.put("/srv/photos/cat.jpg", "", 0o644)
@@ -224,6 +262,9 @@ func TestLinuxRefuses(t *testing.T) {
 		h := newHost(t)
 		o := options()
 		row.prepare(h, &o)
+		if h.skipped {
+			continue
+		}
 		if _, err := h.linux().Install(t.Context(), o); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v", row.name, err)
 		}
@@ -234,6 +275,114 @@ func TestLinuxRefuses(t *testing.T) {
 	h.put("/srv/photos/cat.jpg", "", 0o644)
 	if _, err := h.linux().Uninstall(t.Context(), o); err == nil || !strings.Contains(err.Error(), "is not deleted") {
 		t.Errorf("a purge of somebody's folder: %v", err)
+	}
+	h.put("/srv/photos/local.key", "", 0o600)
+	if _, err := h.linux().Uninstall(t.Context(), o); err == nil || !strings.Contains(err.Error(), `"cat.jpg"`) {
+		t.Errorf("a purge of a folder that has somebody's files too: %v", err)
+	}
+	h = newHost(t)
+	o = options()
+	o.Purge = true
+	h.put("/srv/big/local.key", "", 0o600)
+	h.link("/srv/big", o.StateDir)
+	if _, err := h.linux().Uninstall(t.Context(), o); err == nil || !strings.Contains(err.Error(), "which is a link") {
+		t.Errorf("a purge that would leave the keys: %v", err)
+	}
+}
+
+// TestLinuxPurgeOfAConfigurationInAForeignFolder: /etc has an environment that
+// is not ours.
+func TestLinuxPurgeOfAConfigurationInAForeignFolder(t *testing.T) {
+	h := newHost(t)
+	h.occupied()
+	o := options()
+	o.Purge, o.Config = true, "/etc/certconnector.yaml"
+	h.put(o.Config, "", 0o600)
+	h.put("/etc/environment", "PATH=/bin", 0o644)
+	list, err := h.linux().Uninstall(t.Context(), o)
+	if err == nil {
+		err = steps.Run(t.Context(), list, nil)
+	}
+	if err != nil || h.has(o.Config) || h.has("/var/lib/certconnector") || !h.has("/etc/environment") {
+		t.Errorf("%v; after a purge:\n%s", err, h.ground())
+	}
+}
+
+// TestLinuxGivesAwayAllOrNothing: a file with two names stays whose it is, and
+// what was given before an error is taken back.
+func TestLinuxGivesAwayAllOrNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	h := newHost(t)
+	h.account = true
+	h.occupied()
+	h.put("/etc/shadow", "s", 0o600)
+	if err := os.Link(filepath.Join(h.root, "/etc/shadow"), filepath.Join(h.root, "/var/lib/certconnector/tls")); err != nil {
+		t.Fatal(err)
+	}
+	before, l := h.ground(), h.linux()
+	given := 0
+	l.chown = func(folder *os.Root, name string, uid, gid int) error {
+		if given++; given == 3 {
+			return errBroken
+		}
+		return folder.Lchown(name, uid, gid)
+	}
+	if err := l.giveAway(options().StateDir).Do(t.Context()); !errors.Is(err, errBroken) || h.ground() != before {
+		t.Errorf("%v, and it left\n%s\ninstead of\n%s", err, h.ground(), before)
+	}
+	step := h.linux().giveAway(options().StateDir)
+	if err := step.Do(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := rightsOf(filepath.Join(h.root, "/etc/shadow")); err != nil || r.uid != 0 {
+		t.Errorf("somebody's file was given away: %+v, %v", r, err)
+	}
+	if r, err := rightsOf(filepath.Join(h.root, "/var/lib/certconnector/local.key")); err != nil || r.uid != h.uid {
+		t.Errorf("a key was not given away: %+v, %v", r, err)
+	}
+	if holds, err := step.Holds(t.Context()); !holds || err != nil {
+		t.Errorf("afterwards there is something to do: %v", err)
+	}
+}
+
+// TestLinuxRemovesNothingBehindALink has somebody put a link to another folder
+// into the place of one that is being deleted.
+func TestLinuxRemovesNothingBehindALink(t *testing.T) {
+	precious, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
+	ca, aside := filepath.Join(state, "ca"), filepath.Join(state, "aside")
+	fill := func(dir string) {
+		t.Helper()
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill(precious)
+	for range 100 {
+		fill(ca)
+		var swaps sync.WaitGroup
+		swaps.Go(func() {
+			for range 5 {
+				_ = os.Rename(ca, aside) // each may find that it was deleted
+				_ = os.Symlink(precious, ca)
+				_ = os.Remove(ca)
+				_ = os.Rename(aside, ca)
+			}
+		})
+		_ = removeTree(state) // it may find something new in a folder
+		swaps.Wait()
+		if left, err := os.ReadDir(precious); err != nil || len(left) != 20 {
+			t.Fatalf("%d files are left behind the link, %v", len(left), err)
+		}
+		if err := removeTree(state); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

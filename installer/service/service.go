@@ -9,11 +9,8 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/certconnector/certconnector/installer/steps"
@@ -71,49 +68,6 @@ type Status struct {
 // Running reports whether the service serves.
 func (s Status) Running() bool { return s.State == "running" }
 
-// known are entries of a state folder that tell it is one of ours.
-var known = []string{"local.key", "journal.db"}
-
-// looksOurs reports whether a folder is a connector's, so that a mistyped path
-// never has another folder's files given away or deleted. One that is empty or
-// not there is nobody's.
-func looksOurs(folder string) (ours, empty bool, err error) {
-	entries, err := os.ReadDir(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, true, nil
-	}
-	if err != nil {
-		return false, false, fmt.Errorf("looking into a folder: %w", err)
-	}
-	for _, e := range entries {
-		if slices.Contains(known, e.Name()) {
-			return true, false, nil
-		}
-	}
-	return false, len(entries) == 0, nil
-}
-
-// purge lists the steps that delete what a service has left. They cannot be
-// undone, and so come last.
-func purge(o Options, real func(string) string) ([]steps.Step, error) {
-	state := real(o.StateDir)
-	ours, empty, err := looksOurs(state)
-	if err != nil {
-		return nil, err
-	}
-	if !ours && !empty {
-		return nil, fmt.Errorf("%q has neither a journal nor a local key: it is no state folder of a connector, and is not deleted; name the right one with --state-dir", o.StateDir)
-	}
-	list := []steps.Step{deletion("delete keys and journal in "+o.StateDir, state)}
-	config := real(o.Config)
-	if filepath.Dir(config) != state {
-		list = append(list, deletion("delete the configuration "+o.Config, config),
-			deletion("delete "+filepath.Join(filepath.Dir(o.Config), "environment"), filepath.Join(filepath.Dir(config), "environment")),
-			emptied(filepath.Dir(o.Config), filepath.Dir(config)))
-	}
-	return list, nil
-}
-
 // deletion is a step that deletes a file, or a folder with all that is in it.
 func deletion(does, path string) steps.Step {
 	return steps.Step{
@@ -143,31 +97,4 @@ func missing(path string) (bool, error) {
 		return true, nil
 	}
 	return false, err
-}
-
-// removeTree removes a file or folder. Links are removed, not followed.
-// os.RemoveAll would do, but asks Windows for what Wine does not know.
-func removeTree(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("deleting: %w", err)
-	}
-	if info.IsDir() {
-		entries, err := os.ReadDir(path)
-		if err != nil {
-			return fmt.Errorf("deleting: %w", err)
-		}
-		for _, e := range entries {
-			if err := removeTree(filepath.Join(path, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("deleting: %w", err)
-	}
-	return nil
 }

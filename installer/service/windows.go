@@ -63,12 +63,15 @@ func (w *Windows) Install(_ context.Context, o Options) ([]steps.Step, error) {
 	if _, err := os.Stat(o.Program); err != nil {
 		return nil, fmt.Errorf("the program: %w", err)
 	}
-	ours, empty, err := looksOurs(o.StateDir)
-	if err != nil {
+	if err := noLinks(o, func(p string) string { return p }); err != nil {
 		return nil, err
 	}
-	if !ours && !empty && !holdsOnly(o.StateDir, filepath.Base(o.Config)) {
-		return nil, fmt.Errorf("%q is not empty, and has neither a journal nor a local key: choose another --state-dir", o.StateDir)
+	has, err := look(o.StateDir, o.Config)
+	if err == nil && !holdsOnly(o.StateDir, filepath.Base(o.Config)) {
+		err = has.shared(o.StateDir)
+	}
+	if err != nil {
+		return nil, err
 	}
 	var list []steps.Step
 	if dir := filepath.Dir(o.Config); dir != o.StateDir {
@@ -77,7 +80,7 @@ func (w *Windows) Install(_ context.Context, o Options) ([]steps.Step, error) {
 			return nil, err
 		}
 		// A folder that is there and not named after us is somebody else's too.
-		if gone || strings.EqualFold(filepath.Base(dir), Name) {
+		if gone || bearsName(dir) {
 			list = append(list, w.folder(dir, o.Account, "read by", w.Readable))
 		}
 	}

@@ -261,6 +261,14 @@ func TestWindowsRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "choose another --state-dir"},
+		{"a folder that has a journal and somebody's files", func(f *fakeWindows, o *Options) {
+			o.StateDir = f.dir
+			for _, name := range []string{"journal.db", "cat.jpg"} {
+				if err := os.WriteFile(filepath.Join(f.dir, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "would be the service's"},
 	} {
 		f := newWindows(t)
 		o := f.options()
