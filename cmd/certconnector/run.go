@@ -58,6 +58,9 @@ func (p *program) serve(ctx context.Context, host *osservice.Host, events *event
 	rolling := false
 	load := func() (agent.Config, error) {
 		c, err := agent.LoadConfig(p.config)
+		if err == nil {
+			err = secret.CheckUnwritable(p.config)
+		}
 		if rolling = c.Log.File == "" && host.WindowsService(); rolling { // it has no standard error
 			c.Log.File = filepath.Join(c.StateDir, serviceLog)
 		}

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,6 +41,16 @@ const (
 const telling = 0x0001 | 0x0002 | 0x0004 | 0x0008 | 0x0010 | 0x0040 | // data, extended attributes, children
 	0x00010000 | 0x00040000 | 0x00080000 | // DELETE, WRITE_DAC, WRITE_OWNER
 	0x10000000 | 0x40000000 | 0x80000000 | 0x02000000 // GENERIC_ALL, _WRITE, _READ, MAXIMUM_ALLOWED
+
+// changing are the rights by which a file is changed, or such a right taken:
+// data, DELETE, WRITE_DAC, WRITE_OWNER, GENERIC_ALL, GENERIC_WRITE,
+// MAXIMUM_ALLOWED. replacing are those on its folder by which another file
+// takes its place: FILE_DELETE_CHILD instead of data. A file that is there
+// cannot be replaced by who may only add files.
+const (
+	changing  = 0x0002 | 0x0004 | 0x00010000 | 0x00040000 | 0x00080000 | 0x10000000 | 0x40000000 | 0x02000000
+	replacing = 0x0040 | 0x00010000 | 0x00040000 | 0x00080000 | 0x10000000 | 0x02000000
+)
 
 // parseDescriptor reads a self-relative security descriptor ([MS-DTYP] 2.4.6).
 func parseDescriptor(b []byte) (descriptor, error) {
@@ -106,23 +117,38 @@ func sidAt(b []byte, at uint64) (string, error) {
 
 // strangers lists who else may read or change the file: SIDs, each once, or
 // "S-1-1-0" for everybody. self is the account that asks. Entries that deny
-// are not believed: what they take away may be given by another group.
+// are not believed: what they take away may be given by another group. An owner
+// who is a stranger counts without any entry, as in all these lists: the owner
+// may always change the entries.
 func (d descriptor) strangers(self string) []string {
-	return d.others(self, func(e entry) bool { return e.flags&inheritOnly == 0 })
+	return d.others(self, telling, entry.counts)
 }
+
+// writers lists who else may change the file.
+func (d descriptor) writers(self string) []string { return d.others(self, changing, entry.counts) }
+
+// replacers lists who else may put another file in the place of one in the
+// folder.
+func (d descriptor) replacers(self string) []string { return d.others(self, replacing, entry.counts) }
 
 // heirs lists who else could read or change a file that is made in the folder.
 func (d descriptor) heirs(self string) []string {
-	return d.others(self, func(e entry) bool { return e.flags&objectInherit != 0 })
+	return d.others(self, telling, func(e entry) bool { return e.flags&objectInherit != 0 })
 }
 
-func (d descriptor) others(self string, counts func(entry) bool) []string {
+// counts says that an entry is for the file or folder itself.
+func (e entry) counts() bool { return e.flags&inheritOnly == 0 }
+
+func (d descriptor) others(self string, rights uint32, counts func(entry) bool) []string {
 	if d.open {
 		return []string{everyone}
 	}
 	var found []string
+	if d.foreign(self) {
+		found = append(found, cmp.Or(d.owner, everyone))
+	}
 	for _, e := range d.entries {
-		if !counts(e) || e.kind == denied || e.kind == deniedCallback || e.mask&telling == 0 {
+		if !counts(e) || e.kind == denied || e.kind == deniedCallback || e.mask&rights == 0 {
 			continue
 		}
 		sid := e.sid
@@ -134,6 +160,25 @@ func (d descriptor) others(self string, counts func(entry) bool) []string {
 		}
 	}
 	return found
+}
+
+// foreign says that the owner is none of those who may do as they like, or who
+// ask: SYSTEM, Administrators, a service (TrustedInstaller is one), self.
+func (d descriptor) foreign(self string) bool {
+	switch {
+	case d.owner == "S-1-5-18", d.owner == "S-1-5-32-544":
+		return false
+	case strings.HasPrefix(d.owner, "S-1-5-80-"):
+		return wide(d.owner)
+	}
+	return d.owner == "" || d.owner != self
+}
+
+// names says that a folder was given to an account by its own name.
+func (d descriptor) names(sid string) bool {
+	return !wide(sid) && slices.ContainsFunc(d.entries, func(e entry) bool {
+		return e.kind == allowed && e.counts() && e.mask&changing != 0 && e.sid == sid
+	})
 }
 
 const everyone = "S-1-1-0"

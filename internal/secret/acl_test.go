@@ -49,7 +49,7 @@ func TestStrangers(t *testing.T) {
 		"an entry that no file has":             {[]entry{{5, 0, readSet, ""}}, []string{everyone}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := descriptor{entries: row.entries}
+			d := descriptor{owner: admins, entries: row.entries}
 			if got := d.strangers(self); !slices.Equal(got, row.strangers) {
 				t.Errorf("open to %v, want %v", got, row.strangers)
 			}
@@ -60,6 +60,85 @@ func TestStrangers(t *testing.T) {
 	}
 	if got := (descriptor{open: true}).strangers(self); !slices.Equal(got, []string{everyone}) {
 		t.Errorf("a file without a DACL is open to %v", got)
+	}
+}
+
+// Whoever owns a file may give himself any right on it.
+func TestOwnersWhoAreStrangers(t *testing.T) {
+	const bob = "S-1-5-21-1-2-3-1200"
+	private := []entry{{0, 3, fullSet, system}, {0, 3, fullSet, admins}}
+	for name, row := range map[string]struct {
+		owner string
+		want  []string
+	}{
+		"SYSTEM":                            {system, nil},
+		"Administrators":                    {admins, nil},
+		"the account that asks":             {self, nil},
+		"the account of a service":          {serviceSID("certconnector"), nil},
+		"TrustedInstaller":                  {serviceSID("TrustedInstaller"), nil},
+		"an ordinary user":                  {bob, []string{bob}},
+		"all services":                      {"S-1-5-80-0", []string{"S-1-5-80-0"}},
+		"Users":                             {users, []string{users}},
+		"nobody, as far as Windows says so": {"", []string{everyone}},
+	} {
+		d := descriptor{owner: row.owner, entries: private}
+		for list, got := range map[string][]string{"strangers": d.strangers(self), "heirs": d.heirs(self), "writers": d.writers(self), "replacers": d.replacers(self)} {
+			if !slices.Equal(got, row.want) {
+				t.Errorf("%s owns it: %s %v, want %v", name, list, got, row.want)
+			}
+		}
+	}
+	// Once, also where he has a right besides.
+	if got := (descriptor{owner: users, entries: []entry{{0, 0, fullSet, users}}}).strangers(self); !slices.Equal(got, []string{users}) {
+		t.Errorf("open to %v", got)
+	}
+}
+
+func TestWhoMayChangeOrReplace(t *testing.T) {
+	for name, row := range map[string]struct {
+		entry             entry
+		change, replacing bool
+	}{
+		"read":                   {entry{0, 0, readSet, users}, false, false},
+		"write":                  {entry{0, 0, 2, users}, true, false},
+		"append, or add folders": {entry{0, 0, 4, users}, true, false},
+		"delete":                 {entry{0, 0, 0x10000, users}, true, true},
+		"delete what is in it":   {entry{0, 0, 0x40, users}, false, true},
+		"give rights":            {entry{0, 0, 0x40000, users}, true, true},
+		"take it over":           {entry{0, 0, 0x80000, users}, true, true},
+		"all":                    {entry{0, 0, fullSet, users}, true, true},
+		"hand down only":         {entry{0, 0x0b, fullSet, users}, false, false},
+		"a service writes":       {entry{0, 0, fullSet, serviceSID("certconnector")}, false, false},
+	} {
+		d := descriptor{owner: admins, entries: []entry{row.entry}}
+		if got := len(d.writers(self)) > 0; got != row.change {
+			t.Errorf("%s: changes %v", name, got)
+		}
+		if got := len(d.replacers(self)) > 0; got != row.replacing {
+			t.Errorf("%s: replaces %v", name, got)
+		}
+	}
+}
+
+// A folder names an account that was given rights of its own, not as one of
+// many.
+func TestAccountsThatAFolderNames(t *testing.T) {
+	const managed = "S-1-5-21-1-2-3-2201"
+	for name, row := range map[string]struct {
+		entry entry
+		sid   string
+		want  bool
+	}{
+		"it may modify":              {entry{0, 3, 0x1301bf, managed}, managed, true},
+		"it may read":                {entry{0, 3, 0x1200a9, managed}, managed, false},
+		"another one may":            {entry{0, 3, 0x1301bf, self}, managed, false},
+		"it is denied":               {entry{1, 3, 0x1301bf, managed}, managed, false},
+		"what is inside is given it": {entry{0, 0x0b, 0x1301bf, managed}, managed, false},
+		"it is many":                 {entry{0, 3, 0x1301bf, users}, users, false},
+	} {
+		if got := (descriptor{owner: admins, entries: []entry{row.entry}}).names(row.sid); got != row.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
@@ -110,6 +189,7 @@ func FuzzParseDescriptor(f *testing.F) {
 			}
 		}
 		d.strangers(self)
+		d.replacers(self)
 	})
 }
 

@@ -55,8 +55,9 @@ func TestPrivateListIsPrivate(t *testing.T) {
 }
 
 func TestRefusalNamesTheWayOut(t *testing.T) {
-	err := refuse(`C:\key.pem`, "is open to", []string{users, "S-1-5-21-1-2-3-513"})
-	for _, part := range []string{"Users", `icacls "C:\key.pem" /inheritance:d`, "/remove:g *S-1-5-32-545 *S-1-5-21-1-2-3-513"} {
+	d := descriptor{owner: users}
+	err := d.refuse(`C:\nowhere\key.pem`, "is open to", self, []string{users, "S-1-5-21-1-2-3-513"})
+	for _, part := range []string{"Users", "(the owner)", `icacls "C:\nowhere\key.pem" /setowner *S-1-5-32-544, `, `icacls "C:\nowhere\key.pem" /inheritance:d`, "/remove:g *S-1-5-32-545 *S-1-5-21-1-2-3-513"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v lacks %q", err, part)
 		}
@@ -83,7 +84,7 @@ func TestFolderIsRestricted(t *testing.T) {
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, err := range map[string]error{"CheckOwner": CheckOwner(folder), "CheckPrivate": CheckPrivate(file), "RestrictMade": RestrictMade(folder)} {
+	for name, err := range map[string]error{"CheckOwner": CheckOwner(folder), "CheckPrivate": CheckPrivate(file), "CheckUnwritable": CheckUnwritable(file), "RestrictMade": RestrictMade(folder)} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -107,5 +108,8 @@ func TestFolderIsRestricted(t *testing.T) {
 	}
 	if CheckPrivate(file) == nil {
 		t.Error("a file that everybody may read passed")
+	}
+	if CheckUnwritable(file) == nil {
+		t.Error("a file that everybody may change passed")
 	}
 }

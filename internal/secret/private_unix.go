@@ -34,6 +34,27 @@ func CheckPrivate(path string) error {
 	return nil
 }
 
+// CheckUnwritable refuses a configuration that others may change: whoever
+// writes it tells the service what to do. Others are all but root, this
+// account and its group.
+func CheckUnwritable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("looking at who may change a file: %w", err)
+	}
+	mode := info.Mode().Perm()
+	s, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok:
+		return nil
+	case s.Uid != 0 && int(s.Uid) != os.Geteuid():
+		return fmt.Errorf("%q belongs to the account with number %d, which may change it: look through it, then run chown root on it", path, s.Uid)
+	case mode&0o002 != 0, mode&0o020 != 0 && s.Gid != 0 && int(s.Gid) != os.Getegid():
+		return fmt.Errorf("%q may be changed by other users (mode %04o): look through it, then run chmod go-w on it", path, mode)
+	}
+	return nil
+}
+
 // Unchecked is empty: modes and owners are checked.
 func Unchecked() string { return "" }
 

@@ -3,6 +3,8 @@ package secret
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -27,19 +29,61 @@ func CheckOwner(folder string) error {
 	if err != nil || Unchecked() != "" {
 		return err
 	}
-	return refuse(folder, "hands its new files to", d.heirs(self))
+	return d.refuse(folder, "hands its new files to", self, d.heirs(self))
 }
 
 // CheckPrivate refuses a file that others may read or change: a key, a secret,
 // the journal. Others are all but SYSTEM, Administrators, the accounts of
 // services, the account that asks, and accounts of a computer or domain that
-// its rights name one by one.
+// its rights name one by one. The owner is another, too, unless it is one of
+// these, or an account whose own the folder is.
 func CheckPrivate(path string) error {
 	d, self, err := rightsOf(path)
 	if err != nil || Unchecked() != "" {
 		return err
 	}
-	return refuse(path, "is open to", d.strangers(self))
+	return d.refuse(path, "is open to", self, d.strangers(self))
+}
+
+// CheckUnwritable refuses a configuration that strangers may change, or replace
+// by another one: whoever writes it tells the service what to do. Any user may
+// make a folder in C:\ProgramData before the program is installed.
+func CheckUnwritable(path string) error {
+	d, self, err := rightsOf(path)
+	if err != nil || Unchecked() != "" {
+		return err
+	}
+	if err := d.refuse(path, "may be changed by", self, d.writers(self)); err != nil {
+		return err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("looking at who may change the configuration: %w", err)
+	}
+	folder := filepath.Dir(path)
+	if d, self, err = rightsOf(folder); err != nil {
+		return err
+	}
+	return d.refuse(folder, "may be emptied by", self, d.replacers(self))
+}
+
+// entrusted says that the owner of a file is an account that was given the
+// folder above: a service that runs as an account of a domain owns what it
+// makes. The first folder that is not the account's own has to be of
+// somebody who may give it, and name the account.
+func entrusted(path, owner, self string) bool {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return false
+	}
+	for folder := filepath.Dir(path); ; folder = filepath.Dir(folder) {
+		d, _, err := rightsOf(folder)
+		if err != nil {
+			return false
+		}
+		if d.owner != owner || folder == filepath.Dir(folder) {
+			return !d.foreign(self) && d.names(owner)
+		}
+	}
 }
 
 // rightsOf reads the rights on a file, and says which account asks.
@@ -58,17 +102,27 @@ func rightsOf(path string) (d descriptor, self string, err error) {
 	return d, user.User.Sid.String(), nil
 }
 
-func refuse(path, verb string, strangers []string) error {
+// refuse says who the strangers are, and how they are kept out.
+func (d descriptor) refuse(path, verb, self string, strangers []string) error {
+	foreign := d.foreign(self)
+	if foreign && len(strangers) > 0 && entrusted(path, d.owner, self) {
+		foreign = false
+		strangers = slices.DeleteFunc(strangers, func(sid string) bool { return sid == d.owner })
+	}
 	if len(strangers) == 0 {
 		return nil
 	}
-	names, list := make([]string, len(strangers)), ""
+	names, list, take := make([]string, len(strangers)), "", ""
 	for i, sid := range strangers {
 		names[i] = accountName(sid)
+		if foreign && sid == d.owner {
+			names[i] += " (the owner)"
+			take = fmt.Sprintf("icacls \"%s\" /setowner *S-1-5-32-544, ", path)
+		}
 		list += " *" + sid
 	}
-	return fmt.Errorf("%q %s %s: run icacls \"%s\" /inheritance:d and then icacls \"%s\" /remove:g%s, and replace what it holds if anybody may have read it",
-		path, verb, strings.Join(names, ", "), path, path, list)
+	return fmt.Errorf("%q %s %s: run %sicacls \"%s\" /inheritance:d and then icacls \"%s\" /remove:g%s, look through what it holds, and replace it if it is secret",
+		path, verb, strings.Join(names, ", "), take, path, path, list)
 }
 
 // accountName is an account's name, or its number where no name is known.
