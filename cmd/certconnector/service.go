@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ type serviceFlags struct {
 	o         service.Options
 	root      string // for tests
 	plan, yes bool
+	named     bool // --config was given
 }
 
 func (p *program) serviceCommand() *cobra.Command {
@@ -104,6 +106,7 @@ CA has issued can then not be revoked any more. Its name must be typed, or
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.root = *root
+			f.named = cmd.Flags().Changed("config")
 			return p.serviceUninstall(cmd.Context(), f)
 		},
 	}
@@ -186,10 +189,14 @@ func (p *program) serviceInstall(ctx context.Context, f serviceFlags) error {
 }
 
 func (p *program) serviceUninstall(ctx context.Context, f serviceFlags) error {
+	system := thisSystem(f.root)
+	if err := p.installed(ctx, system, f); err != nil {
+		return err
+	}
 	if err := p.complete(&f.o); err != nil {
 		return err
 	}
-	list, err := thisSystem(f.root).Uninstall(ctx, f.o)
+	list, err := system.Uninstall(ctx, f.o)
 	if err != nil {
 		return &refused{err}
 	}
@@ -199,6 +206,27 @@ func (p *program) serviceUninstall(ctx context.Context, f serviceFlags) error {
 		}
 	}
 	_, err = p.carryOut(ctx, list, f.plan)
+	return err
+}
+
+// installed takes the configuration of the service that is installed where none
+// was named, and refuses to purge another one.
+func (p *program) installed(ctx context.Context, system service.System, f serviceFlags) error {
+	st, err := system.Status(ctx)
+	switch {
+	case err != nil && f.o.Purge:
+		return fmt.Errorf("asking which configuration the service has: %w", err)
+	case err != nil || st.Config == "":
+		return nil
+	case !f.named:
+		p.config = st.Config
+		return nil
+	}
+	path, err := filepath.Abs(p.config)
+	same := path == st.Config || (runtime.GOOS == "windows" && strings.EqualFold(path, st.Config))
+	if err == nil && f.o.Purge && !same {
+		err = &refused{fmt.Errorf("the service that is installed has the configuration %q, not %q: leave --config out, or remove the service without --purge first", st.Config, path)}
+	}
 	return err
 }
 
