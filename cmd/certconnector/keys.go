@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,6 +59,11 @@ func (p *program) keysCreate(path, where, kind, tpm string) (err error) {
 	}
 	if where == "" {
 		where = settings.New
+	}
+	if !keys.IsURI(path) { // Create refuses those
+		if err := ownFolder(filepath.Dir(path), true); err != nil {
+			return err
+		}
 	}
 	devices := settings.Open(zap.NewNop())
 	defer func() { err = errors.Join(err, devices.Close()) }()
