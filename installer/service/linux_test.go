@@ -43,8 +43,8 @@ func install(t *testing.T, h *fakeHost, o Options) {
 
 func TestLinuxInstallsAndFindsNothingToDoTheSecondTime(t *testing.T) {
 	for name, prepare := range map[string]func(*fakeHost){
-		"an empty host":                    func(*fakeHost) {},
-		"init was run before, by root":     (*fakeHost).occupied,
+		"an empty host":                func(*fakeHost) {},
+		"init was run before, by root": (*fakeHost).occupied,
 		"an administrator has added a file": func(h *fakeHost) {
 			h.occupied()
 			h.put("/var/lib/certconnector/web.pem", "c", 0o600)
