@@ -76,6 +76,7 @@ type Registration struct {
 	recent    *recent
 
 	working  sync.WaitGroup // entries being driven; drained by Close
+	closing  sync.Mutex     // held while stop is called, and by who takes up entries
 	life     context.Context
 	stop     context.CancelFunc // ends waiting exchanges and the settle worker
 	abort    context.CancelFunc // ends work that did not drain in time
@@ -185,12 +186,27 @@ func (r *Registration) Published(e journal.Entry) { r.hub.publish(e) }
 
 // AnswerNow answers waiting exchanges, and those still to come, with what is
 // known. It is the first step of a stop, before the listeners drain.
-func (r *Registration) AnswerNow() { r.stop() }
+func (r *Registration) AnswerNow() {
+	r.closing.Lock()
+	defer r.closing.Unlock()
+	r.stop()
+}
+
+// begin has Close wait until end, unless nothing new is taken up any more.
+func (r *Registration) begin() (end func(), ok bool) {
+	r.closing.Lock()
+	defer r.closing.Unlock()
+	if r.life.Err() != nil {
+		return nil, false
+	}
+	r.working.Add(1)
+	return r.working.Done, true
+}
 
 // Close lets work in flight finish until ctx ends, and then cuts it off: the
 // journal knows where it was. No exchange may be under way any more.
 func (r *Registration) Close(ctx context.Context) error {
-	r.stop()
+	r.AnswerNow()
 	drained := make(chan struct{})
 	go func() {
 		r.working.Wait()

@@ -32,7 +32,13 @@ func (r *Registration) Settle(ctx context.Context) error {
 
 // settleDue drives what is due and returns how many entries that were.
 func (r *Registration) settleDue(ctx context.Context) int {
-	claimed, err := r.cfg.Journal.Claim(ctx, r.now(), lease, settleBatch)
+	end, ok := r.begin()
+	if !ok {
+		return 0
+	}
+	defer end()
+	// A claim that a stop cut off would stand in the journal, and be leased to nobody.
+	claimed, err := r.cfg.Journal.Claim(context.WithoutCancel(ctx), r.now(), lease, settleBatch)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.log.Error("due requests could not be read from the journal", zap.Error(err))

@@ -194,7 +194,7 @@ func (p *poller) full(ctx context.Context, now time.Time) bool {
 // ask asks the source once, and records what it hands over.
 func (p *poller) ask(ctx context.Context) {
 	now := p.jobs.now()
-	if err := p.jobs.cfg.Journal.RecordPoll(ctx, p.lead, now); err != nil {
+	if err := p.jobs.cfg.Journal.RecordPoll(context.WithoutCancel(ctx), p.lead, now); err != nil {
 		p.pollNotRecorded(err, now)
 		return
 	}

@@ -16,7 +16,7 @@ import (
 // taken.
 func (p *poller) report(ctx context.Context) {
 	for ctx.Err() == nil && p.keepLead(ctx, p.jobs.now()) { // many batches take long
-		owed, err := p.jobs.cfg.Journal.ClaimReports(ctx, p.name, p.jobs.now(), lease, p.Batch)
+		owed, err := p.jobs.cfg.Journal.ClaimReports(context.WithoutCancel(ctx), p.name, p.jobs.now(), lease, p.Batch)
 		if err != nil {
 			if ctx.Err() == nil {
 				p.log.Error("owed reports could not be read from the journal", zap.Error(err))

@@ -26,8 +26,8 @@ func (j *Jobs) work(ctx context.Context, kind journal.JobKind, w Work) {
 		free := cap(slots) - len(slots)
 		var due []journal.Job
 		if free > 0 {
-			var err error
-			if due, err = j.cfg.Journal.ClaimJobs(ctx, kind, j.now(), lease, free); err != nil && ctx.Err() == nil {
+			var err error // a claim that a stop cut off would be nobody's until its lease ends
+			if due, err = j.cfg.Journal.ClaimJobs(context.WithoutCancel(ctx), kind, j.now(), lease, free); err != nil && ctx.Err() == nil {
 				j.log.Error("open jobs could not be read from the journal", zap.Stringer("kind", kind), zap.Error(err))
 			}
 		}

@@ -136,7 +136,8 @@ func (r *run) claim(ctx context.Context, lane journal.Lane, now, since time.Time
 	if limit <= 0 {
 		return 0
 	}
-	due, err := r.Journal.ClaimDebts(ctx, journal.DebtClaim{Lane: lane, Since: since, Now: now, Lease: lease, Limit: limit})
+	// Not cut off by a stop: what was claimed then would be leased to nobody.
+	due, err := r.Journal.ClaimDebts(context.WithoutCancel(ctx), journal.DebtClaim{Lane: lane, Since: since, Now: now, Lease: lease, Limit: limit})
 	if err != nil {
 		if ctx.Err() == nil {
 			r.Log.Error("what is owed could not be read from the journal", zap.Error(err))
@@ -160,7 +161,7 @@ func (r *run) giveUp(ctx context.Context, now time.Time) (more bool) {
 		return false
 	}
 	r.gaveUp = now
-	debts, err := r.Journal.GiveUpDebts(ctx, journal.GiveUp{
+	debts, err := r.Journal.GiveUpDebts(context.WithoutCancel(ctx), journal.GiveUp{
 		Now: now, FailuresBefore: now.Add(-r.FailureLife), Limit: giveUpBatch, Failure: withheldTooLong,
 	})
 	if err != nil {
