@@ -54,18 +54,30 @@ type Service struct {
 	present *generation
 	former  map[*generation]bool // those whose requests are still in flight
 
-	retiring sync.WaitGroup
-	patience context.Context // ends when a stop's grace is over
-	cutOff   context.CancelFunc
+	retiring   sync.WaitGroup
+	retirement time.Duration
+	patience   context.Context // ends when a stop's grace is over
+	cutOff     context.CancelFunc
 }
 
 // generation is an Agent while it serves.
 type generation struct {
 	*Agent
-	commands sync.WaitGroup // of the control socket, under way
+	commands *sync.WaitGroup // of the control socket, under way
 
-	stopFront, stopBack context.CancelFunc
-	frontEnded, ended   chan struct{} // ended: all workers
+	stopFront, stopBack          context.CancelFunc
+	frontEnded, backEnded, ended chan struct{} // ended: all workers
+}
+
+func newGeneration(a *Agent) *generation {
+	return &generation{Agent: a, commands: &sync.WaitGroup{}}
+}
+
+// nobody is what the first generation comes after.
+func nobody() *generation {
+	over := make(chan struct{})
+	close(over)
+	return &generation{frontEnded: over, backEnded: over, ended: over}
 }
 
 // NewService opens everything that needs no network, as New does.
@@ -82,7 +94,7 @@ func NewService(cfg Config, o Options, r ReloadOptions) (*Service, error) {
 func newService(a *Agent) *Service {
 	s := &Service{
 		options: a.options, log: a.log, base: a.base, doors: map[string]*door{},
-		present: &generation{Agent: a}, former: map[*generation]bool{},
+		present: newGeneration(a), former: map[*generation]bool{}, retirement: retirement,
 	}
 	a.base = teardown{log: a.log}
 	s.patience, s.cutOff = context.WithCancel(context.Background())
@@ -113,9 +125,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	// A reload may come from now on: it waits until everything is started.
 	s.reloading.Lock()
 	s.crew = newCrew(ctx, s.log)
-	nobody := make(chan struct{})
-	close(nobody)
-	s.staff(s.present, nobody)
+	s.staff(s.present, nobody())
 	s.crew.run(s.crew.ctx, task{"control socket", func(ctx context.Context) error {
 		return socket.ServeFrom(ctx, s, s.log.Named("control"))
 	}})

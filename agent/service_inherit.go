@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"context"
+
+	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/policymodule/onetime"
 	"github.com/certconnector/certconnector/policymodule/token"
 )
@@ -18,6 +21,14 @@ func (a *Agent) inherit() {
 	}
 	a.registration.Inherit(from.registration)
 	a.outbox.Inherit(from.outbox)
+	for name, c := range a.cas {
+		own, ok := c.Authority.(*embedded.CA)
+		before, was := from.cas[name].Authority.(*embedded.CA)
+		if ok && was {
+			stop := own.Inherit(before)
+			a.down.push("news of revocations", func(context.Context) error { stop(); return nil })
+		}
+	}
 	a.handler.Inherit(from.handler)
 	if a.registrationPoint != nil && from.registrationPoint != nil {
 		a.registrationPoint.Inherit(from.registrationPoint)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/certconnector/certconnector/agent/control"
+	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/internal/configfile"
 	"github.com/certconnector/certconnector/internal/failpoint"
 	"github.com/certconnector/certconnector/internal/secret"
@@ -126,22 +127,27 @@ func succeed(ctx context.Context, running *Agent, cfg Config) (*Agent, error) {
 
 // prime makes what relying parties ask for, so that the first of them finds it.
 func (a *Agent) prime(ctx context.Context) error {
-	if a.distribution != nil {
-		for name, c := range a.cas {
-			lists, ok := c.Authority.(interface {
-				CRL(context.Context) ([]byte, error)
-			})
-			if !ok || !c.sameStore {
-				continue
-			}
-			if _, err := lists.CRL(ctx); err != nil {
-				return fmt.Errorf("CA %q: making the revocation list: %w", name, err)
-			}
-		}
+	if err := a.renewLists(ctx); err != nil {
+		return err
 	}
 	if a.responder != nil {
 		if err := a.responder.Renew(ctx); err != nil {
 			return fmt.Errorf("OCSP responder: %w", err)
+		}
+	}
+	return nil
+}
+
+// renewLists makes the revocation lists that are shown, where there is reason to.
+func (a *Agent) renewLists(ctx context.Context) error {
+	if a.distribution == nil {
+		return nil
+	}
+	for name, c := range a.cas {
+		if own, ok := c.Authority.(*embedded.CA); ok {
+			if _, err := own.CRL(ctx); err != nil {
+				return fmt.Errorf("CA %q: making the revocation list: %w", name, err)
+			}
 		}
 	}
 	return nil

@@ -43,14 +43,23 @@ type reloadable struct {
 // startReloadable runs a service as the program does.
 func startReloadable(t *testing.T, s *service) *reloadable {
 	t.Helper()
+	return startReloadableWith(t, s, agent.Options{}, 0)
+}
+
+// startReloadableWith takes a retirement other than the usual one, if not 0.
+func startReloadableWith(t *testing.T, s *service, o agent.Options, retirement time.Duration) *reloadable {
+	t.Helper()
 	r := &reloadable{service: s, file: s.cfg, level: zap.NewAtomicLevelAt(zapcore.InfoLevel)}
 	core, logs := observer.New(r.level)
 	r.logs = logs
 	ready := make(chan struct{})
-	svc, err := agent.NewService(s.cfg, agent.Options{Logger: zap.New(core), Ready: func() { close(ready) }},
-		agent.ReloadOptions{Load: r.load, Level: &r.level})
+	o.Logger, o.Ready = zap.New(core), func() { close(ready) }
+	svc, err := agent.NewService(s.cfg, o, agent.ReloadOptions{Load: r.load, Level: &r.level})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if retirement != 0 {
+		svc.SetRetirement(retirement)
 	}
 	r.svc = svc
 	ctx, cancel := context.WithCancel(context.Background())

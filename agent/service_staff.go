@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -51,30 +52,72 @@ func (c *crew) wait() error {
 	return nil
 }
 
-// staff starts the workers of an Agent once those before it have ended, so that
-// no debt is paid and no source asked by two at a time. The front ends with the
+// staff starts the workers of an Agent: the front, which keeps what relying
+// parties and listeners need, once the front of the Agent before has ended; the
+// back once its back has, or its time for that is over. The front ends with the
 // listeners; what is in flight may need the back until it is over.
-func (s *Service) staff(g *generation, before <-chan struct{}) {
+func (s *Service) staff(g, before *generation) {
 	var front, back context.Context
 	front, g.stopFront = context.WithCancel(s.crew.ctx)
 	back, g.stopBack = context.WithCancel(context.WithoutCancel(s.crew.ctx))
-	g.frontEnded, g.ended = make(chan struct{}), make(chan struct{})
+	g.frontEnded, g.backEnded, g.ended = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	g.down.push("workers", func(ctx context.Context) error {
 		g.stopBack()
 		return await(ctx, g.ended)
 	})
 	g.down.push("requests in flight", g.registration.Close)
+	// All that is kept of the Agent before, which must not be held in memory.
+	frontBefore, backBefore, commands := before.frontEnded, before.backEnded, before.commands
 	go func() {
 		defer close(g.ended)
-		<-before
 		var both sync.WaitGroup
 		both.Go(func() {
 			defer close(g.frontEnded)
-			s.work(front, append([]task{{"own certificates", g.keeper.Run}}, g.more...))
+			<-frontBefore // two would write to one folder
+			keeper := func(ctx context.Context) error { return s.keep(ctx, g, commands) }
+			s.work(front, append([]task{{"own certificates", keeper}}, g.more...))
 		})
-		both.Go(func() { s.work(back, g.workers()) })
+		both.Go(func() {
+			defer close(g.backEnded)
+			s.relieve(backBefore)
+			if s.patience.Err() == nil {
+				s.work(back, g.workers())
+			}
+		})
 		both.Wait()
 	}()
+}
+
+// keep cares for own certificates once nobody does it for the Agent before:
+// the one that it renewed last is the one to go on with.
+func (s *Service) keep(ctx context.Context, g *generation, commands *sync.WaitGroup) error {
+	limited, cancel := context.WithTimeout(ctx, s.retirement)
+	defer cancel()
+	if commands != nil {
+		_ = awaitGroup(limited, commands) // one of them may be a renewal
+		if err := g.keeper.Reread(); err != nil {
+			s.log.Warn("own certificates could not be read again", zap.Error(err))
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return g.keeper.Run(ctx)
+}
+
+// relieve waits until the back of the Agent before has ended, so that no debt is
+// paid and no source asked by two at a time. A call that hangs does not hold up
+// all others for longer than retirement: leases and tokens in the journal keep
+// the two apart then.
+func (s *Service) relieve(before <-chan struct{}) {
+	limit := time.NewTimer(s.retirement)
+	defer limit.Stop()
+	select {
+	case <-before:
+	case <-s.patience.Done():
+	case <-limit.C:
+		s.log.Warn("work of the configuration before has not ended; that of the new one begins beside it", zap.Duration("after", s.retirement))
+	}
 }
 
 // work runs tasks until ctx ends. One that fails before ends the service.

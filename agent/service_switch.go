@@ -79,13 +79,16 @@ const workersPatience = 2 * time.Second
 
 // switchTo puts the next Agent in the place of the present one. It cannot fail.
 func (s *Service) switchTo(next *Agent, o opening) {
-	old, g := s.present, &generation{Agent: next}
+	old, g := s.present, newGeneration(next)
 	old.stopFront()
 	patience, cancel := context.WithTimeout(s.crew.ctx, frontPatience)
 	defer cancel()
 	_ = await(patience, old.frontEnded) // a CA that hangs: what it answers is found later
 	if err := next.keeper.Reread(); err != nil {
 		s.log.Warn("own certificates could not be read again", zap.Error(err))
+	}
+	if err := next.renewLists(s.crew.ctx); err != nil {
+		s.log.Warn("a revocation list could not be made anew; it is when the CA works", zap.Error(err))
 	}
 	next.meter.take()
 	next.options.from, next.meter.take = nil, nil // or each Agent would keep all before it
@@ -110,7 +113,7 @@ func (s *Service) switchTo(next *Agent, o opening) {
 		s.serve(d)
 	}
 	old.stopBack()
-	s.staff(g, old.ended)
+	s.staff(g, old)
 	s.retiring.Go(func() { s.retire(old, over) })
 	select {
 	case <-old.ended:
@@ -138,9 +141,10 @@ func (s *Service) retire(g *generation, over []func(context.Context) error) {
 	for _, wait := range over {
 		_ = wait(s.patience) // cut off by a stop, which tells
 	}
-	_ = awaitGroup(s.patience, &g.commands)
-	ctx, cancel := context.WithTimeout(s.patience, retirement)
+	_ = awaitGroup(s.patience, g.commands)
+	ctx, cancel := context.WithTimeout(s.patience, s.retirement)
 	defer cancel()
+	_ = await(ctx, g.ended)  // until then they may hand it work, which is not cut off
 	_ = g.down.runUntil(ctx) // it is in the log
 	s.mu.Lock()
 	defer s.mu.Unlock()
