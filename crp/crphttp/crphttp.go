@@ -107,8 +107,8 @@ type Handler struct {
 	limits    Limits
 	slots     chan struct{}
 	failures  *failures
-	asking    singleflight.Group // identical questions in flight are joined
-	telling   locks              // outcomes of one challenge come one after the other
+	asking    *singleflight.Group // identical questions in flight are joined
+	telling   *locks              // outcomes of one challenge come one after the other
 }
 
 // New returns a handler, or an error that names all that is wrong.
@@ -122,7 +122,7 @@ func New(config Config) (*Handler, error) {
 	if config.Audit == nil {
 		config.Audit = zap.NewNop()
 	}
-	h := &Handler{config: config, frontEnds: map[string]FrontEnd{}, limits: config.Limits.withDefaults()}
+	h := &Handler{config: config, frontEnds: map[string]FrontEnd{}, limits: config.Limits.withDefaults(), asking: &singleflight.Group{}, telling: &locks{}}
 	h.slots = make(chan struct{}, h.limits.Concurrency)
 	h.failures = newFailures(h.limits.FailuresPerMinute, config.Clock)
 	var wrong []error
