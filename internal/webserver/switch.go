@@ -17,16 +17,13 @@ type settings struct {
 	tls     *tls.Config // nil: plain HTTP
 	clients *x509.CertPool
 	write   time.Duration
-	grace   time.Duration
-	onStop  func()
 
 	requests sync.WaitGroup // under way with these settings
 }
 
 func newSettings(c Config) *settings {
 	s := &settings{
-		handler: c.Handler, clients: c.ClientCAs, onStop: c.OnStop,
-		write: orElse(c.WriteTimeout, defaultWriteTimeout), grace: orElse(c.Grace, defaultGrace),
+		handler: c.Handler, clients: c.ClientCAs, write: orElse(c.WriteTimeout, defaultWriteTimeout),
 	}
 	if c.GetCertificate != nil {
 		s.tls = tlsConfig(c)
@@ -46,6 +43,7 @@ func (s *Server) Switch(c Config) (drained func(context.Context) error) {
 	s.mu.Lock()
 	former := s.present
 	s.present = next
+	s.grace, s.onStop = orElse(c.Grace, defaultGrace), c.OnStop
 	s.mu.Unlock()
 	return former.drained
 }
@@ -55,7 +53,21 @@ func (s *Server) Switch(c Config) (drained func(context.Context) error) {
 func (s *Server) Retire(grace time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.present.onStop, s.present.grace = nil, grace
+	s.onStop, s.grace = nil, grace
+}
+
+// CutOff ends what Serve still waits for, after Retire: whoever stops everything
+// has less patience.
+func (s *Server) CutOff() {
+	s.giveUp()
+	_ = s.http.Close() // Serve tells how it ended
+}
+
+// stopping is how a stop goes about now.
+func (s *Server) stopping() (grace time.Duration, onStop func()) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.grace, s.onStop
 }
 
 // drained waits until no request is under way with these settings, which must
@@ -110,19 +122,15 @@ func (s *settings) fits(c net.Conn) bool {
 		c = t.NetConn()
 	}
 	a, ok := c.(*accepted)
-	if !ok || a.by == s {
-		return true
-	}
-	if s.clients == nil || a.by.clients == nil {
-		return (s.tls == nil) == (a.by.tls == nil) && s.clients == a.by.clients
-	}
-	return s.clients.Equal(a.by.clients)
+	return !ok || a.tls == (s.tls != nil) && s.clients.Equal(a.clients)
 }
 
-// accepted is a connection and the settings that it was made under.
+// accepted is a connection and the rule that it was made under: no more of the
+// settings, which must not live as long as it does.
 type accepted struct {
 	net.Conn
-	by *settings
+	tls     bool
+	clients *x509.CertPool // nil: no certificate was asked for
 }
 
 // switching is a listener whose connections speak TLS as long as the settings
@@ -139,7 +147,7 @@ func (l switching) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	now := l.server.settings()
-	c = &accepted{c, now}
+	c = &accepted{c, now.tls != nil, now.clients}
 	if now.tls != nil {
 		return tls.Server(c, now.tls), nil
 	}

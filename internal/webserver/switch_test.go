@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -219,4 +220,83 @@ func TestRetiredListenerLetsHeldRequestsEnd(t *testing.T) {
 		t.Error("held requests were told to let go")
 	default:
 	}
+}
+
+// A whole service stops, and has less patience than the listener was given.
+func TestRetiredListenerIsCutOff(t *testing.T) {
+	entered := make(chan bool)
+	s, err := webserver.Listen(webserver.Config{
+		Address: "127.0.0.1:0",
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			entered <- true
+			<-r.Context().Done()
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	go func() {
+		if resp, err := http.Get("http://" + s.Addr().String()); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	<-entered
+	s.Retire(time.Hour)
+	cancel()
+	time.Sleep(20 * time.Millisecond)
+	s.CutOff()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits on")
+	}
+}
+
+// A stop may come while a listener is retired.
+func TestRetireMeetsAStop(t *testing.T) {
+	for range 20 {
+		s, err := webserver.Listen(webserver.Config{Address: "127.0.0.1:0", Handler: saying("hello"), OnStop: func() {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(ctx) }()
+		go cancel()
+		s.Retire(time.Second)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A connection that is kept for days must not keep what it was accepted under.
+func TestKeptConnectionKeepsNoFormerHandler(t *testing.T) {
+	gone := make(chan bool, 1)
+	former := func() webserver.Config {
+		held := new([1 << 20]byte)
+		runtime.AddCleanup(held, func(gone chan bool) { gone <- true }, gone)
+		return webserver.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(held[:1])
+		})}
+	}
+	s, url := serveOne(t, former())
+	ask := keeping(t, nil)
+	ask(url)
+	s.Switch(webserver.Config{Handler: saying("new")})
+	if b, reused := ask(url); b != "new" || !reused {
+		t.Fatalf("%q, same connection %v", b, reused)
+	}
+	for range 50 {
+		runtime.GC()
+		select {
+		case <-gone:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Error("the former handler is in memory still")
 }

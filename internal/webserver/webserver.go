@@ -54,8 +54,10 @@ type Server struct {
 	giveUp   context.CancelFunc // ends the contexts of requests
 	fresh    newcomers
 
-	mu      sync.RWMutex // guards present
+	mu      sync.RWMutex // guards the rest
 	present *settings
+	grace   time.Duration
+	onStop  func()
 }
 
 const (
@@ -85,7 +87,7 @@ func Listen(c Config) (*Server, error) {
 	l = netutil.LimitListener(l, orElse(c.Connections, 4096))
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{listener: l, giveUp: cancel, present: newSettings(c)}
+	s := &Server{listener: l, giveUp: cancel, present: newSettings(c), grace: orElse(c.Grace, defaultGrace), onStop: c.OnStop}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ErrorLog:          errorLog,
@@ -99,7 +101,7 @@ func Listen(c Config) (*Server, error) {
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	s.http.RegisterOnShutdown(func() {
-		if onStop := s.settings().onStop; onStop != nil {
+		if _, onStop := s.stopping(); onStop != nil {
 			onStop()
 		}
 	})
@@ -131,7 +133,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer s.giveUp()
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		grace := s.settings().grace
+		grace, _ := s.stopping()
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		_ = s.listener.Close() // a second close, by Shutdown, is the one that tells
