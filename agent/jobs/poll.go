@@ -29,6 +29,7 @@ type poller struct {
 	leadAt  time.Time     // when to ask for the lead again
 	asked   time.Time     // when we asked last: with time.Now it does not follow jumps of the clock
 	cool    time.Duration // from one question to the next, with jitter
+	rest    time.Duration // what the source asked for at the last one
 	retryAt time.Time     // after a question that did not reach the source
 	holdAt  time.Time     // after a question that could not be recorded, or while too many jobs are open
 	held    bool          // the log has that too many are
@@ -131,7 +132,7 @@ func (p *poller) keepLead(ctx context.Context, now time.Time) bool {
 	}
 	fresh := !p.leads
 	if p.lead, p.leads = lead, true; fresh {
-		p.newCool(0)
+		p.newCool(p.rest)
 	}
 	return true
 }
@@ -256,7 +257,7 @@ func (p *poller) fetchFailed(err error) {
 // random is the same for whoever looks at one question: reports are put off to
 // the next one, and a restart must not move it before them.
 func (p *poller) newCool(least time.Duration) {
-	p.cool = max(p.Interval, least)
+	p.cool, p.rest = max(p.Interval, least), least
 	if p.Jitter > 0 {
 		h := fnv.New64a()
 		fmt.Fprint(h, p.name, " ", p.lead.LastPoll.Unix())
