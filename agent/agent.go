@@ -58,7 +58,7 @@ type Agent struct {
 	log     *zap.Logger
 	audit   *zap.Logger
 	down    teardown
-	base    teardown // what the Agents of a Service share: the journal
+	base    teardown // what the Agents of a Service share: the journal, keys
 	began   time.Time
 	record  *record // of reloads
 

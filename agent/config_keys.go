@@ -80,19 +80,15 @@ func (k Keys) Open(log *zap.Logger) *keys.Keys {
 }
 
 // openKeys shares the keys with the Agent before, unless the configuration
-// names other devices.
+// names other devices. They stay open as long as the service runs: Agents that
+// come later may have them too, or RA keys that were replaced (RA.Inherit).
 func (a *Agent) openKeys() {
 	if from := a.options.from; from != nil && reflect.DeepEqual(from.cfg.Keys, a.cfg.Keys) {
 		a.keys = from.keys
 		return
 	}
 	a.keys = a.cfg.Keys.Open(a.log.Named("keys"))
-	shut := func(context.Context) error { return a.keys.Close() }
-	if a.options.from == nil {
-		a.base.push("keys", shut) // the Agents after this one have them too
-	} else {
-		a.down.push("keys", shut)
-	}
+	a.base.push("keys", func(context.Context) error { return a.keys.Close() })
 }
 
 // LoadKeySettings reads the part about keys of a configuration file, the rest

@@ -92,8 +92,8 @@ func newMeter(cfg Config, o Options) *meter {
 	m.last("ca_last_answer_timestamp_seconds", "When a CA last answered a call, be it with a refusal, in Unix time.", &m.ca, caName, caCall)
 	m.take = func() {
 		if o.from != nil {
-			m.cloud.follow(&o.from.meter.cloud, names.tenants)
-			m.ca.follow(&o.from.meter.ca, names.cas)
+			m.cloud.follow(&o.from.meter.cloud, names.tenants, func(name string) bool { return cfg.sameTenant(o.from.cfg, name) })
+			m.ca.follow(&o.from.meter.ca, names.cas, func(name string) bool { return cfg.sameCA(o.from.cfg, name) })
 			m.Commit()
 		}
 		m.zero(cfg, names)

@@ -111,12 +111,16 @@ func (c *contacts) answers(do func(who, call string, at time.Time)) {
 	}
 }
 
-// follow takes over what is known of neighbours that are still there.
-func (c *contacts) follow(from *contacts, names []string) {
+// follow takes over what is known of neighbours that are still there. The
+// trouble with one that is reached in another way may be mended.
+func (c *contacts) follow(from *contacts, names []string, same func(name string) bool) {
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	for key, k := range from.all {
 		if slices.Contains(names, key.who) {
+			if !same(key.who) {
+				k = contact{answered: k.answered}
+			}
 			c.set(key, func(into *contact) { *into = k })
 		}
 	}

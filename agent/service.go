@@ -96,7 +96,7 @@ func newService(a *Agent) *Service {
 		options: a.options, log: a.log, base: a.base, doors: map[string]*door{},
 		present: newGeneration(a), former: map[*generation]bool{}, retirement: retirement,
 	}
-	a.base = teardown{log: a.log}
+	a.base.stack = nil
 	s.patience, s.cutOff = context.WithCancel(context.Background())
 	return s
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -150,6 +151,7 @@ func join(path, name string) string {
 // restart can change, and names those that differ.
 func keepForRestart(running, next *Config) []string {
 	var differ []string
+	keepManaged(running.StateDir, next)
 	for _, path := range restartSettings {
 		if keep(reflect.ValueOf(running).Elem(), reflect.ValueOf(next).Elem(), strings.Split(path, ".")) {
 			differ = append(differ, path)
@@ -182,3 +184,23 @@ func keep(from, to reflect.Value, path []string) bool {
 	}
 	panic("no setting " + strings.Join(path, "."))
 }
+
+// keepManaged leaves the folders of managed credentials where they are that
+// moved with the state folder: nobody chose them.
+func keepManaged(stateDir string, next *Config) {
+	if next.StateDir == stateDir {
+		return
+	}
+	next.Tenants = slices.Clone(next.Tenants) // the tree of the caller stays as it is
+	for i := range next.Tenants {
+		t := &next.Tenants[i]
+		if m := t.Credential.Managed; m != nil && m.Folder == managedFolder(next.StateDir, t.Name) {
+			stays := *m
+			stays.Folder = managedFolder(stateDir, t.Name)
+			t.Credential.Managed = &stays
+		}
+	}
+}
+
+// managedFolder is where a managed credential is unless the file says so.
+func managedFolder(stateDir, tenant string) string { return filepath.Join(stateDir, "entra", tenant) }

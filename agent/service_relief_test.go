@@ -2,6 +2,11 @@ package agent_test
 
 import (
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"io"
+	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +16,8 @@ import (
 	"github.com/certconnector/certconnector/agent/journal/sqlite"
 	"github.com/certconnector/certconnector/installer/firstrun"
 	"github.com/certconnector/certconnector/internal/retry"
+	"github.com/certconnector/certconnector/internal/testkeys"
+	"github.com/certconnector/certconnector/scep/scepclient"
 )
 
 // hanging is a store of which one claim does not return until it is let go.
@@ -74,5 +81,71 @@ func TestReloadDoesNotWaitForWorkThatHangs(t *testing.T) {
 		t.Error("the log does not say so")
 	}
 	close(h.letGo)
+	r.mustStop()
+}
+
+// A listener that a reload has closed answers what it holds for as long as it
+// takes; a stop that comes meanwhile has its own grace.
+func TestReloadThatClosesAListenerDoesNotHoldUpAStop(t *testing.T) {
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	s.cfg.ShutdownGrace = 3 * time.Second
+	extra := freePort(t)
+	s.cfg.Listeners = append(slices.Clone(s.cfg.Listeners), agent.Listener{Name: "more", Address: extra, Faces: []string{agent.FaceSCEP}, PlainHTTP: true})
+	r := startReloadable(t, s)
+	c, err := net.Dial("tcp", extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// A request whose body does not come to its end.
+	path := s.cfg.Endpoints[0].Path
+	if _, err := io.WriteString(c, "POST "+path+"?operation=PKIOperation HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nMI"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	r.edit(func(c *agent.Config) { c.Listeners = c.Listeners[:1] })
+	r.reload()
+	began := time.Now()
+	_ = r.stop() // it may say that something was cut off
+	if took := time.Since(began); took > 3*s.cfg.ShutdownGrace {
+		t.Errorf("the stop took %v", took)
+	}
+}
+
+// A command that the old Agent carries out still may renew what the new one
+// cares for: that one waits, and serves what was renewed.
+func TestReloadReadsOwnCertificatesAfterOldCommands(t *testing.T) {
+	cared := make(chan struct{}, 10)
+	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
+	r := startReloadableWith(t, s, agent.Options{Wait: func(ctx context.Context, d time.Duration) error {
+		cared <- struct{}{}
+		return retry.Wait(ctx, d)
+	}}, 0)
+	recipient := func() *x509.Certificate {
+		sent, err := r.device("linux").Prepare(t.Context(), scepclient.EnrollRequest{
+			Key: testkeys.RSA2048(0), CSR: scepclient.CSR{Subject: pkix.Name{CommonName: "phone"}, Challenge: r.challenge()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sent.Service.Recipient
+	}
+	<-cared
+	first := recipient()
+	old, over := r.svc.Present()
+	r.reload()
+	select {
+	case <-cared:
+		t.Error("two care for own certificates")
+	case <-time.After(300 * time.Millisecond):
+	}
+	if err := old.RenewCertificate(t.Context(), "endpoint "+s.cfg.Endpoints[0].Name); err != nil {
+		t.Fatal(err)
+	}
+	over()
+	<-cared
+	if recipient().Equal(first) {
+		t.Error("the renewed certificate is not served")
+	}
 	r.mustStop()
 }

@@ -82,7 +82,7 @@ func (s *Service) apply(ctx context.Context) (done control.Reload, err error) {
 		}
 	}
 	if err != nil {
-		return done, errors.Join(err, a.down.run(next.ShutdownGrace))
+		return done, errors.Join(err, a.down.run(next.ShutdownGrace), a.base.run(next.ShutdownGrace))
 	}
 	failpoint.Hit("reload.built")
 	s.setLevel(next.Log.Level)

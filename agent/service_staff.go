@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/certconnector/certconnector/agent/jobs"
 )
 
 // crew runs tasks side by side; others may join later. The first that returns
@@ -68,6 +70,10 @@ func (s *Service) staff(g, before *generation) {
 	g.down.push("requests in flight", g.registration.Close)
 	// All that is kept of the Agent before, which must not be held in memory.
 	frontBefore, backBefore, commands := before.frontEnded, before.backEnded, before.commands
+	var jobsBefore *jobs.Jobs
+	if before.Agent != nil {
+		jobsBefore = before.jobs
+	}
 	go func() {
 		defer close(g.ended)
 		var both sync.WaitGroup
@@ -79,7 +85,10 @@ func (s *Service) staff(g, before *generation) {
 		})
 		both.Go(func() {
 			defer close(g.backEnded)
-			s.relieve(backBefore)
+			if s.relieve(backBefore) && g.jobs != nil && jobsBefore != nil {
+				g.jobs.Inherit(jobsBefore)
+			}
+			jobsBefore = nil
 			if s.patience.Err() == nil {
 				s.work(back, g.workers())
 			}
@@ -109,15 +118,17 @@ func (s *Service) keep(ctx context.Context, g *generation, commands *sync.WaitGr
 // paid and no source asked by two at a time. A call that hangs does not hold up
 // all others for longer than retirement: leases and tokens in the journal keep
 // the two apart then.
-func (s *Service) relieve(before <-chan struct{}) {
+func (s *Service) relieve(before <-chan struct{}) (ended bool) {
 	limit := time.NewTimer(s.retirement)
 	defer limit.Stop()
 	select {
 	case <-before:
+		return true
 	case <-s.patience.Done():
 	case <-limit.C:
 		s.log.Warn("work of the configuration before has not ended; that of the new one begins beside it", zap.Duration("after", s.retirement))
 	}
+	return false
 }
 
 // work runs tasks until ctx ends. One that fails before ends the service.

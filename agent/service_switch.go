@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/internal/webserver"
 )
 
@@ -90,9 +91,11 @@ func (s *Service) switchTo(next *Agent, o opening) {
 	if err := next.renewLists(s.crew.ctx); err != nil {
 		s.log.Warn("a revocation list could not be made anew; it is when the CA works", zap.Error(err))
 	}
+	next.outbox.Inherit(old.outbox, func(lane journal.Lane) bool { return next.sameNeighbour(old.Agent, lane) })
 	next.meter.take()
 	next.options.from, next.meter.take = nil, nil // or each Agent would keep all before it
 	next.status.Started()
+	s.base.take(&next.base)
 
 	var over []func(context.Context) error // of the old one's requests
 	s.mu.Lock()
@@ -128,7 +131,17 @@ func (s *Service) leave(d *door, grace time.Duration) (over func(context.Context
 	d.Retire(grace)
 	d.stop()
 	s.log.Info("no longer listening", zap.Stringer("address", d.Addr()))
-	return func(ctx context.Context) error { return await(ctx, d.ended) }
+	release := context.AfterFunc(s.crew.ctx, func() { // a stop has less patience
+		select {
+		case <-d.ended:
+		case <-time.After(s.Agent().cfg.ShutdownGrace):
+			d.CutOff()
+		}
+	})
+	return func(ctx context.Context) error {
+		defer release()
+		return await(ctx, d.ended)
+	}
 }
 
 // retirement is how long work of an old Agent that no device waits for may go

@@ -67,6 +67,12 @@ func (t *teardown) push(name string, do func(ctx context.Context) error) {
 	t.stack = append(t.stack, cleanup{name, do})
 }
 
+// take takes over what another one would undo.
+func (t *teardown) take(from *teardown) {
+	t.stack = append(t.stack, from.stack...)
+	from.stack = nil
+}
+
 // run undoes everything within the limit. One that fails does not keep the
 // others from being undone.
 func (t *teardown) run(within time.Duration) error {

@@ -125,13 +125,19 @@ func TestInheritedPauses(t *testing.T) {
 		w.later(10 * time.Second)
 		w.n.set(func(n *neighbour) { n.attempts, n.fail, n.revoke = nil, nil, nil })
 		next := outbox.New(w.out.Config)
-		next.Inherit(w.out)
+		next.Inherit(w.out, func(journal.Lane) bool { return true })
+		another := outbox.New(w.out.Config)
+		another.Inherit(w.out, func(l journal.Lane) bool { return l.Kind == journal.OweRevocation })
 		e := w.owe("corp", journal.OweSuccess)
 		if got, err := next.Tell(t.Context(), e.ID); err != nil || got.State == journal.Released {
 			t.Errorf("within the pause: %v, error %v", got.State, err)
 		}
 		if attempts, told, _ := w.n.counts(); told != 0 {
 			t.Errorf("%d attempts, %d told", attempts, told)
+		}
+		other := w.owe("corp", journal.OweSuccess)
+		if got, err := another.Tell(t.Context(), other.ID); err != nil || got.State != journal.Released {
+			t.Errorf("another neighbour of that name: %v, error %v", got.State, err)
 		}
 		w.later(6 * time.Minute)
 		e = w.owe("corp", journal.OweSuccess)
