@@ -136,10 +136,13 @@ func (s *Server) Serve(ctx context.Context) error {
 		grace, _ := s.stopping()
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		_ = s.listener.Close() // a second close, by Shutdown, is the one that tells
+		_ = s.listener.Close()
 		s.fresh.wait(limited)
 		err := s.http.Shutdown(limited)
-		if err != nil {
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			err = nil // nothing is in flight: Shutdown closed what is closed before Serve heard of it
+		case err != nil:
 			err = errors.Join(fmt.Errorf("requests were still in flight after %s: %w", grace, err), s.http.Close())
 		}
 		stopped <- err
