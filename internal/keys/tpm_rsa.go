@@ -61,11 +61,13 @@ func sessionKey(plain []byte, err error, n int, refused func(error) bool) ([]byt
 
 // refusedByTPM tells a refused ciphertext, which is an answer about a parameter
 // (format one; TPM 2.0 Library, part 2, section 6.6), from a TPM that cannot: it
-// is busy, locked out, out of memory or broken, or did not make the key.
+// is busy, locked out or out of memory, or did not make the key. libtpms, the
+// TPM of virtual machines, answers a wrong padding with TPM_RC_FAILURE; a TPM
+// that is broken answers so too, and to the next use of the key again.
 func refusedByTPM(err error) bool {
 	code, answered := errors.AsType[tpm2.TPMRC](err)
 	_, formatOne := errors.AsType[tpm2.TPMFmt1Error](err)
-	return answered && formatOne && !errors.Is(code, tpm2.TPMRCIntegrity)
+	return answered && (formatOne && !errors.Is(code, tpm2.TPMRCIntegrity) || code == tpm2.TPMRCFailure)
 }
 
 func rsaES() tpm2.TPMTRSADecrypt {
