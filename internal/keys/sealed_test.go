@@ -124,6 +124,9 @@ func TestALeftoverIsOverwrittenOnlyIfItIsAFile(t *testing.T) {
 	if err := os.Symlink(other, path+leftover); err != nil {
 		t.Skip("no links here: ", err)
 	}
+	if info, err := os.Lstat(path + leftover); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Skip("links do not look like links here, as in Wine: ", err)
+	}
 	for _, do := range []func() error{func() error { return Seal(path, ScopeMachine) }, func() error { return dropLeftover(path) }} {
 		if err := do(); err == nil {
 			t.Error("a link was taken for an old key")

@@ -26,13 +26,18 @@ func (s *service) reload(t *testing.T) {
 	oldCertificate, oldKey := read(t, certificate), read(t, key)
 	pid := s.show(t, "MainPID")
 
-	const load = `n=0; while [ ! -e /run/enough ]; do
-		curl -skSf -o /dev/null -o /dev/null --max-time 30 "` + url + `?operation=GetCACaps" "` + url + `?operation=GetCACert" || echo lost; n=$((n+1)); done; [ $n -gt 20 ] && echo asked`
+	const load = `n=0; while [ ! -e /run/enough ] || [ $n -lt 20 ]; do touch /run/asking;
+		curl -skSf -o /dev/null -o /dev/null --max-time 30 "` + url + `?operation=GetCACaps" "` + url + `?operation=GetCACert" || echo lost; n=$((n+1)); done; echo asked`
+	s.run(t, "rm", "-f", "/run/asking", "/run/enough")
 	asked := make(chan string, 1)
 	go func() {
 		out, _ := s.try("sh", "-c", load)
 		asked <- out
 	}()
+	s.within(10*time.Second, "requests are made", func() bool {
+		_, err := s.try("test", "-e", "/run/asking")
+		return err == nil
+	})
 	for range 3 {
 		newCertificate, newKey := selfSigned(t)
 		write(t, certificate, newCertificate)
