@@ -106,7 +106,11 @@ func TestRefusedResultIsRevoked(t *testing.T) {
 			}
 			s.start()
 			jobs := book.await(time.Minute, s.told, func() bool { return s.answered() && s.revoked(1) })
-			s.reconcileIssuance(jobs, 1)
+			most := 1
+			if at == "jobs.revoked" { // it dies while the other result is being settled, or just before
+				most = 2
+			}
+			s.reconcileIssuance(jobs, most)
 		})
 	}
 }
