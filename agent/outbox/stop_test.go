@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,11 +68,15 @@ func TestWhatIsClaimedAtAStopIsDelivered(t *testing.T) {
 
 func TestWhatIsGivenUpAtAStopIsHeardOf(t *testing.T) {
 	var givenUp chan struct{}
-	heard := false // when the outbox has ended
+	var heard atomic.Bool
 	inWorld(t, func(c *outbox.Config) {
 		givenUp = make(chan struct{}, 1)
 		c.Journal = cutOff{c.Journal, "give up", givenUp}
-		c.Changed = func(e journal.Entry) { heard = heard || e.State == journal.Abandoned }
+		c.Changed = func(e journal.Entry) {
+			if e.State == journal.Abandoned {
+				heard.Store(true)
+			}
+		}
 		c.Concurrency = 1
 	}, func(t *testing.T, w *world) {
 		w.n.set(func(n *neighbour) {
@@ -82,7 +87,7 @@ func TestWhatIsGivenUpAtAStopIsHeardOf(t *testing.T) {
 		<-givenUp
 		w.kill()
 		w.kill = func() {}
-		if !heard {
+		if !heard.Load() {
 			t.Error("nobody heard of what was given up")
 		}
 	})
