@@ -151,7 +151,11 @@ func inOutage(t *testing.T, n int, withheld time.Duration, change func(*outbox.C
 		w.out = outbox.New(cfg)
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
-		go func() { defer close(done); _ = w.out.Run(ctx) }()
+		go func() {
+			defer close(done)
+			time.Sleep(time.Nanosecond) // until the test waits: it first says how the neighbours behave
+			_ = w.out.Run(ctx)
+		}()
 		w.kill = func() {
 			cancel()
 			<-done
