@@ -5,9 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/certconnector/certconnector/internal/durable"
@@ -45,7 +43,7 @@ func loadIdentity(dir string) (crypto.Signer, []*x509.Certificate, error) {
 
 // LoadChain reads the certificates of a PEM file, in its order.
 func LoadChain(path string) ([]*x509.Certificate, error) {
-	b, err := readSmall(path)
+	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading certificates: %w", err)
 	}
@@ -73,37 +71,5 @@ func StoreChain(path string, chain ...*x509.Certificate) error {
 	for _, cert := range chain {
 		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 	}
-	return writeNew(path, b.Bytes(), 0o644)
-}
-
-// readSmall reads a regular file of sensible size.
-func readSmall(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("%q is no file of certificates", path)
-	}
-	return os.ReadFile(path)
-}
-
-// writeNew writes a file that must not exist and syncs it and its folder. What
-// a failed write left is removed.
-func writeNew(path string, b []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return fmt.Errorf("creating %q: %w", path, err)
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = durable.SyncFolder(filepath.Dir(path))
-	}
-	if err != nil {
-		return fmt.Errorf("writing %q: %w", path, errors.Join(err, os.Remove(path)))
-	}
-	return nil
+	return durable.Create(path, b.Bytes(), 0o644)
 }

@@ -56,7 +56,7 @@ func (f signerFolder) LoadSigner(ca string) ([]byte, error) {
 	if err := secret.CheckPrivate(path); err != nil {
 		return nil, err
 	}
-	b, err := readSmall(path)
+	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the OCSP signer: %w", err)
 	}
@@ -77,18 +77,7 @@ func (f signerFolder) SaveSigner(ca string, b []byte) error {
 	if f.sealer != nil {
 		b = f.sealer.Seal(sealedSigner+ca, b)
 	}
-	path := f.path(ca)
-	next := path + ".new"
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) { // a crash may have left it
-		return fmt.Errorf("replacing the OCSP signer: %w", err)
-	}
-	if err := writeNew(next, b, 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(next, path); err != nil {
-		return fmt.Errorf("replacing the OCSP signer: %w", errors.Join(err, os.Remove(next)))
-	}
-	if err := durable.SyncFolder(f.dir); err != nil {
+	if err := durable.WriteFile(f.path(ca), b, 0o600); err != nil {
 		return fmt.Errorf("replacing the OCSP signer: %w", err)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/durable"
 )
 
 func (p *program) exportRootCommand() *cobra.Command {
@@ -153,7 +154,7 @@ func outsideLife(c *x509.Certificate, now time.Time) []string {
 
 // writeSame writes a new file, or finds that it holds just this.
 func writeSame(path string, b []byte) error {
-	err := writeNew(path, string(b))
+	err := durable.Create(path, b, 0o600)
 	if !errors.Is(err, os.ErrExist) {
 		if err != nil {
 			return fmt.Errorf("writing the root certificate: %w", err)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certconnector/certconnector/installer/ndesimport"
+	"github.com/certconnector/certconnector/internal/durable"
 )
 
 func (p *program) importNDESCommand() *cobra.Command {
@@ -41,7 +42,7 @@ func (p *program) importNDES(file, output string, o ndesimport.Options) error {
 		return fmt.Errorf("reading %s: %w", file, err)
 	}
 	if output != "" {
-		if err := writeNew(output, result.YAML); err != nil {
+		if err := durable.Create(output, []byte(result.YAML), 0o600); err != nil {
 			return fmt.Errorf("writing the endpoint: %w", err)
 		}
 	}
@@ -81,25 +82,6 @@ func readNDES(file string, o ndesimport.Options) (ndesimport.Result, error) {
 		return ndesimport.Result{}, err
 	}
 	return ndesimport.Import(tree, o)
-}
-
-// writeNew writes a file that is not there yet. A failure leaves none.
-func writeNew(name, text string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		_ = os.Remove(name) // the error that is returned says more
-	}
-	return err
 }
 
 // findings writes the report beside the endpoint, which may go into a pipe.

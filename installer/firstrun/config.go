@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/certconnector/certconnector/internal/durable"
 )
 
 // writeConfig leaves the file that the service is started with: what differs
@@ -13,7 +15,7 @@ func (p *Plan) writeConfig(context.Context) error {
 	text := strings.Join([]string{
 		p.o.headText(), p.o.listenerText(), p.o.tenantText(), p.o.caText(), p.o.endpointText(), p.o.footText(),
 	}, "\n")
-	return writeNew(p.path(ConfigFile), []byte(text), 0o600)
+	return durable.Create(p.path(ConfigFile), []byte(text), 0o600)
 }
 
 func (o *Options) headText() string {

@@ -102,7 +102,7 @@ func (p *Plan) pair(kind embedded.KeyKind, keyFile, certFile string, certify fun
 	if err := embedded.StoreKey(p.path(keyFile), key); err != nil {
 		return err
 	}
-	return writeNew(p.path(certFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o644)
+	return durable.Create(p.path(certFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o644)
 }
 
 // makeEntra makes the certificate that is uploaded to the app registration.
@@ -137,7 +137,7 @@ func (p *Plan) makeEntra(context.Context) error {
 	}
 	p.made.EntraCertificate = p.path(entraCertFile)
 	p.made.EntraSHA1 = fmt.Sprintf("%X", sha1.Sum(der))
-	return writeNew(p.path(entraCertFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return durable.Create(p.path(entraCertFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
 // makeChallenge writes 160 random bits in letters and digits that survive
@@ -145,7 +145,7 @@ func (p *Plan) makeEntra(context.Context) error {
 // digit still passes for random where its bits are estimated.
 func (p *Plan) makeChallenge(context.Context) error {
 	p.made.ChallengeFile = p.path(ChallengeFile)
-	return writeNew(p.path(ChallengeFile), []byte(randomChallenge()+"\n"), 0o600)
+	return durable.Create(p.path(ChallengeFile), []byte(randomChallenge()+"\n"), 0o600)
 }
 
 func randomChallenge() string { return rand.Text() + rand.Text()[:6] }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/certconnector/certconnector/internal/certfiles"
+	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -164,7 +165,7 @@ func (p *Plan) writeChain(context.Context) error {
 	if certfiles.IsRoot(last) {
 		p.describeRoot(last, chainFile)
 	}
-	return writeNew(p.path(chainFile), certfiles.PEM(p.o.chain...), 0o644)
+	return durable.Create(p.path(chainFile), certfiles.PEM(p.o.chain...), 0o644)
 }
 
 // microsoftText is the entry of cas.

@@ -12,10 +12,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/certconnector/certconnector/internal/cms"
+	"github.com/certconnector/certconnector/internal/durable"
 )
 
 const (
@@ -25,14 +25,7 @@ const (
 
 // Load reads the certificates of a file, in its order; see Parse.
 func Load(path string) ([]*x509.Certificate, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("%q is no file of certificates", path)
-	}
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading certificates: %w", err)
 	}

@@ -1,6 +1,7 @@
-// Package durable writes small files that survive a power failure whole or not
-// at all: the content is on disk before the name is, and the name before the
-// call returns. It says nothing about two writers of one file.
+// Package durable reads small files, and writes them so that they survive a
+// power failure whole or not at all: the content is on disk before the name is,
+// and the name before the call returns. Of two that replace one file the later
+// wins; of two that create it the first.
 package durable
 
 import (
@@ -17,21 +18,78 @@ import (
 // WriteFile replaces a file, or makes it. Whoever reads sees the old content
 // or the new one.
 func WriteFile(path string, content []byte, mode fs.FileMode) error {
+	if err := write(path, content, mode, os.Rename); err != nil {
+		return fmt.Errorf("writing %q: %w", path, err)
+	}
+	return nil
+}
+
+// Create makes a file and never replaces one: that is fs.ErrExist.
+func Create(path string, content []byte, mode fs.FileMode) error {
+	if err := write(path, content, mode, giveFree); err != nil {
+		return fmt.Errorf("creating %q: %w", path, err)
+	}
+	return nil
+}
+
+// write gives a file its name with its content on disk.
+func write(path string, content []byte, mode fs.FileMode, give func(file, path string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
+		return cause(err)
 	}
 	_, err = f.Write(content)
 	if err == nil && runtime.GOOS != "windows" {
 		err = f.Chmod(mode)
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+		err = give(f.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("writing %q: %w", path, errors.Join(err, os.Remove(f.Name())))
+		return errors.Join(cause(err), os.Remove(f.Name()))
 	}
 	return SyncFolder(filepath.Dir(path))
+}
+
+// cause leaves out the name of a file that is gone when somebody reads it.
+func cause(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// giveFree gives a file a name that must be free.
+func giveFree(file, path string) error {
+	err := os.Link(file, path)
+	if err == nil {
+		return os.Remove(file)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if _, taken := os.Lstat(path); taken == nil { // a file system without links
+		return fs.ErrExist
+	}
+	return os.Rename(file, path)
+}
+
+// ReadFile reads a regular file of at most limit octets.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !info.Mode().IsRegular(): // to open a pipe may hang
+		return nil, fmt.Errorf("%q is no regular file", path)
+	case info.Size() > limit:
+		return nil, fmt.Errorf("%q has %d octets, %d at the most are read", path, info.Size(), limit)
+	}
+	return os.ReadFile(path)
 }
 
 // Rename moves a file or folder within one file system.

@@ -2,10 +2,12 @@ package durable_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/certconnector/certconnector/internal/durable"
@@ -52,6 +54,56 @@ func TestWriteFileThatFailsKeepsTheOld(t *testing.T) {
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
 		t.Fatalf("%d names in the folder, %v: the temporary file was left", len(list), err)
+	}
+}
+
+func TestCreateNeverReplaces(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	if err := durable.Create(path, []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var racers sync.WaitGroup
+	for range 8 {
+		racers.Go(func() {
+			if err := durable.Create(path, []byte("later"), 0o600); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("error %v, want one that says that it exists", err)
+			}
+		})
+	}
+	racers.Wait()
+	if b, err := os.ReadFile(path); err != nil || string(b) != "first" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+		t.Errorf("%d names in the folder, %v", len(list), err)
+	}
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "small")
+	if err := os.WriteFile(path, []byte("12345678"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := durable.ReadFile(path, 8); err != nil || string(b) != "12345678" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	for _, row := range []struct {
+		name, path, want string
+		limit            int64
+	}{
+		{"larger than the limit", path, "has 8 octets, 7 at the most", 7},
+		{"a folder", dir, "is no regular file", 100},
+		{"not there", path + ".not", "", 100},
+	} {
+		b, err := durable.ReadFile(row.path, row.limit)
+		if b != nil || err == nil || !strings.Contains(err.Error(), row.want) || errors.Is(err, fs.ErrNotExist) != (row.want == "") {
+			t.Errorf("%s: %q, error %v", row.name, b, err)
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/certconnector/certconnector/internal/durable"
@@ -64,7 +63,7 @@ func readFile(path string, tpm func(der []byte) (crypto.Signer, error)) (crypto.
 	if err := secret.CheckPrivate(path); err != nil {
 		return nil, err
 	}
-	b, err := readSmall(path)
+	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the private key: %w", err)
 	}
@@ -141,7 +140,7 @@ func PlaceOfFile(path string) Place {
 	if place, ok := places.of(path, info); ok {
 		return place
 	}
-	b, err := readSmall(path)
+	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return File
 	}
@@ -164,48 +163,9 @@ func placeOfPEM(b []byte) Place {
 	return File
 }
 
-// readSmall reads a regular file of sensible size.
-func readSmall(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("%q is no file with a key", path)
-	}
-	return os.ReadFile(path)
-}
-
-// writePEM writes a file that must not exist: whole or not at all, and on disk
-// with its name when it returns.
+// writePEM writes a file that must not exist.
 func writePEM(path string, block *pem.Block) error {
 	b := pem.EncodeToMemory(block)
 	defer clear(b)
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("creating %q: %w", path, err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = name(f.Name(), path)
-	}
-	if removed := os.Remove(f.Name()); err == nil && !errors.Is(removed, os.ErrNotExist) {
-		err = removed
-	}
-	if err != nil {
-		return fmt.Errorf("creating %q: %w", path, err)
-	}
-	return durable.SyncFolder(filepath.Dir(path))
-}
-
-// name gives a file a name that must be free.
-func name(file, path string) error {
-	err := os.Link(file, path)
-	if err == nil || errors.Is(err, os.ErrExist) {
-		return err
-	}
-	if _, taken := os.Lstat(path); taken == nil { // a file system without links
-		return os.ErrExist
-	}
-	return os.Rename(file, path)
+	return durable.Create(path, b, 0o600)
 }

@@ -56,7 +56,7 @@ func Seal(path string, scope Scope) error {
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		return errors.Join(err, fmt.Errorf("%q is no regular file: name the file that it leads to", path))
 	}
-	old, err := readSmall(path)
+	old, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return fmt.Errorf("reading the private key: %w", err)
 	}

@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,29 +40,12 @@ func (s *Store) file(generation int, ext string) string {
 	return s.path(fmt.Sprintf("%04d.%s", generation, ext))
 }
 
-// readSmall reads a regular file of sensible size.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("%q is no file of this program", path)
-	}
-	return io.ReadAll(io.LimitReader(f, maxFile))
-}
-
 // openFolder makes folder and ID when they are missing.
 func (s *Store) openFolder() error {
 	if err := durable.MakeFolder(s.Dir); err != nil {
 		return err
 	}
-	b, err := readSmall(s.path(idFile))
+	b, err := durable.ReadFile(s.path(idFile), maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		b, err = s.makeID()
 	}
@@ -86,7 +68,7 @@ func (s *Store) makeID() ([]byte, error) {
 		return nil, err
 	}
 	defer end()
-	if b, err := readSmall(s.path(idFile)); !errors.Is(err, fs.ErrNotExist) {
+	if b, err := durable.ReadFile(s.path(idFile), maxFile); !errors.Is(err, fs.ErrNotExist) {
 		return b, err
 	}
 	var id [4]byte
@@ -183,7 +165,7 @@ func (s *Store) readGeneration(n int) (*generation, error) {
 }
 
 func readRecord(path string) (record, error) {
-	b, err := readSmall(path)
+	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return record{}, err
 	}
@@ -198,7 +180,7 @@ func readRecord(path string) (record, error) {
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {
-	b, err := readSmall(path)
+	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return nil, err
 	}
