@@ -30,17 +30,12 @@ func CheckCAs(ctx context.Context, cfg Config, names []string, log *zap.Logger) 
 	if log == nil {
 		log = zap.NewNop()
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkWithin)
-	defer cancel()
-	results := make([][]ca.Finding, len(chosen))
-	var checks sync.WaitGroup
-	for i, c := range chosen {
+	results := sideBySide(ctx, checkWithin, chosen, func(ctx context.Context, c CA) []ca.Finding {
 		if len(c.Roads) > 0 {
-			continue // its roads are asked
+			return nil // they are asked
 		}
-		checks.Go(func() { results[i] = cfg.checkCA(ctx, c, log) })
-	}
-	checks.Wait()
+		return cfg.checkCA(ctx, c, log)
+	})
 	var all []ca.Finding
 	for i, c := range chosen {
 		found := slices.Concat(results[i], cfg.checkRoads(c), cfg.checkAbilities(c))
@@ -50,6 +45,20 @@ func CheckCAs(ctx context.Context, cfg Config, names []string, log *zap.Logger) 
 		all = append(all, found...)
 	}
 	return all, nil
+}
+
+// sideBySide checks neighbours at once and returns what was found, in their
+// order.
+func sideBySide[N, F any](ctx context.Context, within time.Duration, neighbours []N, check func(context.Context, N) []F) [][]F {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	results := make([][]F, len(neighbours))
+	var checks sync.WaitGroup
+	for i, n := range neighbours {
+		checks.Go(func() { results[i] = check(ctx, n) })
+	}
+	checks.Wait()
+	return results
 }
 
 // chosenCAs are the CAs of the names and the roads to them, in the order of

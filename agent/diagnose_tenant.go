@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -52,14 +51,9 @@ func CheckTenants(ctx context.Context, cfg Config, names []string, version strin
 	if log == nil {
 		log = zap.NewNop()
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTenantsWithin)
-	defer cancel()
-	results := make([][]intune.Finding, len(chosen))
-	var checks sync.WaitGroup
-	for i, t := range chosen {
-		checks.Go(func() { results[i] = cfg.checkTenant(ctx, t, request, version, log) })
-	}
-	checks.Wait()
+	results := sideBySide(ctx, checkTenantsWithin, chosen, func(ctx context.Context, t Tenant) []intune.Finding {
+		return cfg.checkTenant(ctx, t, request, version, log)
+	})
 	var all []TenantFinding
 	for i, t := range chosen {
 		for _, f := range results[i] {

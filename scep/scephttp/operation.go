@@ -2,7 +2,6 @@ package scephttp
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -180,7 +179,7 @@ func (x *exchange) refused(err error, opening bool) *scep.Result {
 
 // enroll asks the Enroller. Whoever should come again goes before newcomers then.
 func (x *exchange) enroll(request *scep.Request, v visit) (*scep.Result, bool) {
-	ctx := WithSource(context.WithValue(x.r.Context(), loggerKey{}, x.log), x.source)
+	ctx := WithSource(x.r.Context(), x.source)
 	ctx = admission.Until(ctx, x.transactions.deadline(v))
 	result, err := x.endpoint.Enroller.Enroll(ctx, request)
 	switch {

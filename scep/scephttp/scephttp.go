@@ -31,10 +31,10 @@ import (
 // decided and the device should ask again: it becomes HTTP 503 with
 // Retry-After and no CertRep is sent. A refusal is a Result.
 //
-// The context carries a logger (see Logger), the device's address (see Source)
-// and when its challenge ends at the latest (admission.Deadline), and ends when
-// the device hangs up; what must not be left half done has to outlive it. Enroll
-// is called concurrently and may take as long as it likes.
+// The context carries the device's address (see Source) and when its challenge
+// ends at the latest (admission.Deadline), and ends when the device hangs up;
+// what must not be left half done has to outlive it. Enroll is called
+// concurrently and may take as long as it likes.
 type Enroller interface {
 	Enroll(ctx context.Context, req *scep.Request) (*scep.Result, error)
 }
@@ -204,10 +204,7 @@ func (e *Endpoint) check() error {
 	return errors.Join(wrong...)
 }
 
-type (
-	loggerKey struct{}
-	sourceKey struct{}
-)
+type sourceKey struct{}
 
 // WithSource returns a context that says where a request came from.
 func WithSource(ctx context.Context, source netip.Addr) context.Context {
@@ -219,15 +216,6 @@ func WithSource(ctx context.Context, source netip.Addr) context.Context {
 func Source(ctx context.Context) netip.Addr {
 	source, _ := ctx.Value(sourceKey{}).(netip.Addr)
 	return source
-}
-
-// Logger returns the logger of the exchange that a context belongs to: it
-// names endpoint and transaction. Outside of an exchange it discards.
-func Logger(ctx context.Context) *zap.Logger {
-	if l, ok := ctx.Value(loggerKey{}).(*zap.Logger); ok {
-		return l
-	}
-	return zap.NewNop()
 }
 
 // Serves tells whether an endpoint has the path.

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/certconnector/certconnector/scep"
@@ -57,7 +56,6 @@ func TestEnrollerWithoutAnAnswer(t *testing.T) {
 func TestLogTellsTheStory(t *testing.T) {
 	a := newAuthority(t, false)
 	var seen *observer.ObservedLogs
-	a.before = func(ctx context.Context) { scephttp.Logger(ctx).Info("asked the policy") }
 	h, w := handler(t, scephttp.Limits{}, a.endpoint())
 	seen = w.logs
 	m := a.message(t, scepclient.Quirks{AlwaysGET: true}, "wrong-challenge")
@@ -69,10 +67,10 @@ func TestLogTellsTheStory(t *testing.T) {
 	ask(h, "GET", path+"?operation=PKIOperation&message="+scepclient.Escape(m.Raw, scepclient.EscapeAll), nil)
 
 	all := seen.All()
-	if len(all) != 3 {
-		t.Fatalf("%d lines, want capabilities, the enroller's and the message's", len(all))
+	if len(all) != 2 {
+		t.Fatalf("%d lines, want the capabilities' and the message's", len(all))
 	}
-	for i, want := range []string{"scep capabilities asked", "asked the policy", "scep message answered"} {
+	for i, want := range []string{"scep capabilities asked", "scep message answered"} {
 		if all[i].Message != want {
 			t.Errorf("line %d is %q, want %q", i, all[i].Message, want)
 		}
@@ -82,12 +80,9 @@ func TestLogTellsTheStory(t *testing.T) {
 		"endpoint": "corp", "operation": "PKIOperation", "message_type": "PKCSReq", "transaction_id": id,
 		"status": "FAILURE", "fail_info": "badRequest", "reason": "wrong challenge", "source": "192.0.2.1",
 	} {
-		if got := all[2].ContextMap()[name]; got != want {
+		if got := all[1].ContextMap()[name]; got != want {
 			t.Errorf("field %s is %v, want %v", name, got, want)
 		}
-	}
-	if got := all[1].ContextMap()["transaction_id"]; got != id {
-		t.Errorf("the enroller's line has transaction_id %v", got)
 	}
 	for _, line := range all {
 		b, err := json.Marshal(line.ContextMap())
@@ -97,13 +92,6 @@ func TestLogTellsTheStory(t *testing.T) {
 		if s := string(b); strings.Contains(s, "wrong-challenge") || strings.Contains(s, "MII") || len(s) > 1000 {
 			t.Errorf("line with too much: %s", s)
 		}
-	}
-}
-
-// TestLoggerOutsideOfAnExchange may be used and says nothing.
-func TestLoggerOutsideOfAnExchange(t *testing.T) {
-	if scephttp.Logger(t.Context()).Core().Enabled(zap.ErrorLevel) {
-		t.Error("a context without exchange has a logger")
 	}
 }
 
