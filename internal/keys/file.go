@@ -1,12 +1,12 @@
 package keys
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/certconnector/certconnector/internal/durable"
@@ -133,32 +133,17 @@ func PlaceOfRef(ref string) Place {
 // PlaceOfFile is PlaceOfRef for a file: where a new key belongs that takes its
 // place.
 func PlaceOfFile(path string) Place {
-	info, err := os.Stat(path)
-	if err != nil {
-		return File
-	}
-	if place, ok := places.of(path, info); ok {
-		return place
-	}
 	b, err := durable.ReadFile(path, maxFile)
 	if err != nil {
 		return File
 	}
-	place := placeOfPEM(b)
-	places.remember(path, info, place)
-	return place
-}
-
-func placeOfPEM(b []byte) Place {
 	defer clear(b)
-	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-		clear(block.Bytes)
-		switch block.Type {
-		case pemTSS2:
-			return TPM
-		case pemSealed:
-			return DPAPI
-		}
+	begins := func(pemType string) bool { return bytes.Contains(b, []byte("-----BEGIN "+pemType+"-----")) }
+	switch {
+	case begins(pemTSS2):
+		return TPM
+	case begins(pemSealed):
+		return DPAPI
 	}
 	return File
 }

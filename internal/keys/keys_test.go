@@ -185,3 +185,25 @@ func TestKeyFilesKeepTheirSecret(t *testing.T) {
 		t.Error("a key that others may read was loaded")
 	}
 }
+
+func TestPlaceOfFile(t *testing.T) {
+	for _, row := range []struct {
+		name, content string
+		want          keys.Place
+	}{
+		{"a plain key", "-----BEGIN PRIVATE KEY-----\n", keys.File},
+		{"a key of a TPM", "-----BEGIN TSS2 PRIVATE KEY-----\n", keys.TPM},
+		{"a sealed key behind its certificate", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n-----BEGIN DPAPI SEALED PRIVATE KEY-----\n", keys.DPAPI},
+		{"no file", "", keys.File},
+	} {
+		path := filepath.Join(t.TempDir(), "key.pem")
+		if row.content != "" {
+			if err := os.WriteFile(path, []byte(row.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := keys.PlaceOfFile(path); got != row.want {
+			t.Errorf("%s is in %q, want %q", row.name, got, row.want)
+		}
+	}
+}
