@@ -46,9 +46,17 @@ func Run(name string, run Func) error {
 type program struct {
 	run    Func
 	host   *Host
+	asked  context.Context // ends when somebody wants the function to stop; see listen
+	deaf   func()          // gives signals their usual effect again
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the function has returned
 	err    error         // what it returned; read after done
+}
+
+// listen makes an interrupt and SIGTERM wishes to stop. It comes before Start:
+// one that arrives while the function begins would end the process at once.
+func (p *program) listen() {
+	p.asked, p.deaf = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
 // Start launches the function.
@@ -90,10 +98,9 @@ func (p *program) Stop(service.Service) error {
 // wait returns when the function has returned or somebody wants it to stop.
 // From then on signals have their usual effect: a second one ends the process.
 func (p *program) wait() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	defer p.deaf()
 	select {
-	case <-ctx.Done():
+	case <-p.asked.Done():
 	case <-p.done:
 	}
 }

@@ -9,13 +9,28 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// supervise listens as systemd does.
-func supervise(t *testing.T) *net.UnixConn {
+// patience is for what comes at once on a machine that does nothing else.
+const patience = time.Minute
+
+// supervisor is what systemd hears.
+type supervisor struct {
+	t    *testing.T
+	path string
+
+	mu    sync.Mutex
+	heard []string      // without repetitions
+	more  chan struct{} // closed when there is more
+}
+
+// supervise listens as systemd does, all the time: a socket takes a few
+// messages only, and whoever sends more waits until they are read.
+func supervise(t *testing.T) *supervisor {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -24,51 +39,77 @@ func supervise(t *testing.T) *net.UnixConn {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
-	return c
+	s := &supervisor{t: t, path: path, more: make(chan struct{})}
+	go func() {
+		for b := make([]byte, 256); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			s.hear(string(b[:n]))
+		}
+	}()
+	return s
 }
 
-// heard returns what was reported, without repetitions, until "STOPPING=1".
-func heard(t *testing.T, c *net.UnixConn) []string {
-	t.Helper()
-	var states []string
-	b := make([]byte, 256)
-	for !slices.Contains(states, "STOPPING=1") {
-		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-			t.Fatal(err)
+func (s *supervisor) hear(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.heard, state) {
+		s.heard = append(s.heard, state)
+		close(s.more)
+		s.more = make(chan struct{})
+	}
+}
+
+// until waits for a report, and returns what came up to then.
+func (s *supervisor) until(state string) []string {
+	late := time.After(patience)
+	for {
+		s.mu.Lock()
+		heard, more := slices.Clone(s.heard), s.more
+		s.mu.Unlock()
+		if slices.Contains(heard, state) {
+			return heard
 		}
-		n, err := c.Read(b)
-		if err != nil {
-			t.Fatalf("after %q: %v", states, err)
-		}
-		if s := string(b[:n]); !slices.Contains(states, s) {
-			states = append(states, s)
+		select {
+		case <-more:
+		case <-late:
+			s.t.Errorf("after %q: no %s", heard, state)
+			return heard
 		}
 	}
-	return states
+}
+
+// terminate does what systemctl stop does.
+func terminate(t *testing.T) {
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestRunUnderASupervisor(t *testing.T) {
-	conn := supervise(t)
+	supervisor := supervise(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	err := Run("certconnector-test", func(ctx context.Context, host *Host) error {
 		host.Ready()
-		time.Sleep(50 * time.Millisecond)
-		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
+		supervisor.until("READY=1")
+		supervisor.until("WATCHDOG=1") // on a busy machine it may be the first
+		terminate(t)
 		<-ctx.Done()
 		return ctx.Err()
 	})
 	if err != nil {
 		t.Errorf("being stopped is no error, got %v", err)
 	}
-	if got := heard(t, conn); !slices.Equal(got, []string{"READY=1", "WATCHDOG=1", "STOPPING=1"}) {
+	if got := supervisor.until("STOPPING=1"); got[len(got)-1] != "STOPPING=1" || len(got) != 3 {
 		t.Errorf("reported %q", got)
 	}
 }
 
 func TestReloadsAreAskedForAndReported(t *testing.T) {
-	conn := supervise(t)
+	supervisor := supervise(t)
+	t.Setenv("WATCHDOG_USEC", "")
 	err := Run("certconnector-test", func(ctx context.Context, host *Host) error {
 		host.Ready()
 		for range 2 {
@@ -77,27 +118,41 @@ func TestReloadsAreAskedForAndReported(t *testing.T) {
 			}
 			select {
 			case <-host.Reloads():
-			case <-time.After(5 * time.Second):
+			case <-time.After(patience):
 				t.Error("SIGHUP was not heard")
 			}
 			host.Reloading()
 			host.Ready()
 		}
-		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
+		terminate(t)
 		<-ctx.Done()
 		return ctx.Err()
 	})
 	if err != nil {
 		t.Errorf("being stopped is no error, got %v", err)
 	}
-	got := heard(t, conn)
+	got := supervisor.until("STOPPING=1")
 	for i, s := range got {
 		got[i], _, _ = strings.Cut(s, "\n") // the time follows
 	}
 	if !slices.Equal(got, []string{"READY=1", "RELOADING=1", "RELOADING=1", "STOPPING=1"}) {
 		t.Errorf("reported %q", got)
+	}
+}
+
+// A stop that comes while the function begins is a stop, and does not end the
+// process.
+func TestStopAtOnce(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	for range 20 {
+		err := Run("certconnector-test", func(ctx context.Context, _ *Host) error {
+			terminate(t)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if err != nil {
+			t.Errorf("being stopped is no error, got %v", err)
+		}
 	}
 }
 
@@ -117,6 +172,7 @@ func TestWishesThatComeTogetherAreOne(t *testing.T) {
 }
 
 func TestRunReturnsWhatWentWrong(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
 	broken := errors.New("address in use")
 	err := Run("certconnector-test", func(context.Context, *Host) error { return broken })
 	if !errors.Is(err, broken) {
@@ -137,10 +193,10 @@ func TestNotifier(t *testing.T) {
 	if _, err := newNotifier(func(string) string { return filepath.Join(t.TempDir(), "none") }); err == nil {
 		t.Error("a socket that is not there was accepted")
 	}
-	conn := supervise(t)
+	path := supervise(t).path
 	n, err := newNotifier(func(name string) string {
 		if name == "NOTIFY_SOCKET" {
-			return conn.LocalAddr().String()
+			return path
 		}
 		return env(name)
 	})

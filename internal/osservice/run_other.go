@@ -4,4 +4,8 @@ package osservice
 
 import "github.com/kardianos/service"
 
-func runService(s service.Service, _ *program, _ string) error { return s.Run() }
+func runService(s service.Service, p *program, _ string) error {
+	p.listen()
+	defer p.deaf()
+	return s.Run()
+}

@@ -42,6 +42,8 @@ func runService(_ service.Service, p *program, name string) error {
 
 // console runs the program for a person.
 func console(p *program) error {
+	p.listen()
+	defer p.deaf()
 	if err := p.Start(nil); err != nil {
 		return err
 	}
