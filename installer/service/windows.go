@@ -24,17 +24,33 @@ const upgradeCode = "{0F4C2C60-7E9E-4C0B-9F5D-3E2A4E6B5C11}"
 
 // Manager is what Windows does for the steps; osservice.Manager is it.
 type Manager interface {
+	Controls
+	Registrations
+	EventSources
+	// Packaged tells whether a package of Windows Installer is installed.
+	Packaged(upgradeCode string) (bool, error)
+}
+
+// Controls start and stop services.
+type Controls interface {
 	Status(name string) (osservice.Status, error)
+	Start(ctx context.Context, name string) error
+	Stop(ctx context.Context, name string) error
+}
+
+// Registrations make services and take them away.
+type Registrations interface {
 	Command(s osservice.Spec) string
 	Install(s osservice.Spec) error
 	Restore(name string, was osservice.Status) error
 	Uninstall(name string) error
-	Start(ctx context.Context, name string) error
-	Stop(ctx context.Context, name string) error
+}
+
+// EventSources are the programs that Windows knows the messages of.
+type EventSources interface {
 	EventSource(name string) (messageFile string, err error)
 	RegisterEventSource(name, messageFile string) error
 	UnregisterEventSource(name string) error
-	Packaged(upgradeCode string) (bool, error)
 }
 
 // Windows is a computer with a service manager of Windows.
