@@ -95,6 +95,7 @@ type Options struct {
 	Witness string
 
 	fileLayer    string                  // name of a SQLite VFS; "": the operating system's
+	lazyFor      time.Duration           // 0: the constant
 	witnessEvery time.Duration           // 0: the constant
 	witnessStep  func(name string) error // called between the steps of the witness
 }
@@ -193,7 +194,7 @@ func Open(path string, o Options) (*Journal, error) {
 		}
 		return nil, describe(path, err)
 	}
-	go j.write(&writer{c: c, j: j})
+	go j.write(&writer{c: c, j: j, lazyFor: cmp.Or(o.lazyFor, lazyFor)})
 	if j.witness != nil {
 		go j.witness.follow(j, cmp.Or(o.witnessEvery, witnessEvery))
 	}

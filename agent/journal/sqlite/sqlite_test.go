@@ -19,6 +19,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// tillDurable is how long lazy operations wait in tests where nothing but the
+// next durable one may take them to the disk, however slow the machine is.
+const tillDurable = time.Hour
+
 func newJournalFile(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal.db")
@@ -194,7 +198,7 @@ func mustConn(t *testing.T, path string) *conn {
 // its owner, and every other, has to learn that its entry is lost.
 func TestDiskFull(t *testing.T) {
 	path, d := newJournalFile(t), newDisk(t, 0)
-	j, err := Open(path, Options{fileLayer: d.name})
+	j, err := Open(path, Options{fileLayer: d.name, lazyFor: tillDurable})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,9 +270,9 @@ func TestLazyOperationsAreSyncedSoon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); j.commits.Load() == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); j.commits.Load() == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("a lazy operation was not written in ten seconds")
+			t.Fatal("a lazy operation was not written in a minute")
 		}
 	}
 	d.powerFail()
@@ -346,10 +350,10 @@ func TestListOfALongJournal(t *testing.T) {
 }
 
 // TestSyncs counts them: one before the answer to each durable operation, none
-// for a lazy one but those that its transaction gets in its time.
+// for a lazy one before the time of its transaction is over.
 func TestSyncs(t *testing.T) {
 	d := newDisk(t, 0)
-	j, err := Open(newJournalFile(t), Options{fileLayer: d.name})
+	j, err := Open(newJournalFile(t), Options{fileLayer: d.name, lazyFor: tillDurable})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +378,7 @@ func TestSyncs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if made, transactions := count()-syncs, int(j.commits.Load()-commits); made > transactions+1 || made > 100 {
+	if made, transactions := count()-syncs, j.commits.Load()-commits; made > 0 || transactions > 0 {
 		t.Errorf("200 lazy operations in %d transactions cost %d syncs", transactions, made)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // somebody else's failed transaction is never given again.
 func TestClaimOfAnEntryThatWasRolledBack(t *testing.T) {
 	path, d := newJournalFile(t), newDisk(t, 0)
-	j, l := accepting(t, path, Options{fileLayer: d.name})
+	j, l := accepting(t, path, Options{fileLayer: d.name, lazyFor: tillDurable})
 	now := time.Now()
 	e, _, err := j.Begin(t.Context(), journal.Intent{Endpoint: "corp", TransactionID: "1", Now: now, Lease: time.Minute, GiveUp: now.Add(time.Hour)})
 	if err != nil {
@@ -45,7 +45,7 @@ func TestClaimOfAnEntryThatWasRolledBack(t *testing.T) {
 // TestClaimOfADebtThatWasRolledBack is the same of what is owed.
 func TestClaimOfADebtThatWasRolledBack(t *testing.T) {
 	path, d := newJournalFile(t), newDisk(t, 0)
-	j, l := accepting(t, path, Options{fileLayer: d.name})
+	j, l := accepting(t, path, Options{fileLayer: d.name, lazyFor: tillDurable})
 	now := time.Now()
 	e, _, err := j.Begin(t.Context(), journal.Intent{
 		Endpoint: "corp", TransactionID: "1", Now: now, Lease: time.Minute, GiveUp: now.Add(time.Hour), Notify: true,

@@ -45,6 +45,7 @@ const (
 type writer struct {
 	c       *conn
 	j       *Journal
+	lazyFor time.Duration
 	waiting []*op // run, to be answered after the commit
 	lazies  int   // answered, not committed
 	sync    bool  // the open transaction holds a durable change
@@ -55,7 +56,7 @@ type writer struct {
 // write is the writer goroutine.
 func (j *Journal) write(w *writer) {
 	defer close(j.stopped)
-	timer := time.NewTimer(lazyFor)
+	timer := time.NewTimer(w.lazyFor)
 	timer.Stop()
 	defer timer.Stop()
 	armed := false
@@ -71,7 +72,7 @@ func (j *Journal) write(w *writer) {
 			return
 		}
 		if w.lazies > 0 && !armed {
-			timer.Reset(lazyFor)
+			timer.Reset(w.lazyFor)
 			armed = true
 		}
 	}

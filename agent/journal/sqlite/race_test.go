@@ -1,6 +1,0 @@
-//go:build race
-
-package sqlite
-
-// slowdown is what the race detector costs tests that measure time.
-const slowdown = 10
