@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // KDC is a Kerberos key distribution center (MIT's krb5kdc) on loopback that
@@ -41,7 +43,7 @@ func StartKDC(t testing.TB, realm string, principals map[string]string) *KDC {
 	k := &KDC{Realm: realm, t: t, dir: t.TempDir()}
 	k.KeytabFile, k.ConfigFile = k.file("keytab"), k.file("krb5.conf")
 	k.env = append(os.Environ(), "KRB5_CONFIG="+k.ConfigFile, "KRB5_KDC_PROFILE="+k.file("kdc.conf"), "LC_ALL=C")
-	address := "127.0.0.1:1"
+	address := freeport.ForTest(t)
 	k.configure(address)
 	k.run("", "kdb5_util", "create", "-s", "-r", realm, "-P", "a database of a test")
 	var commands strings.Builder
@@ -49,9 +51,6 @@ func StartKDC(t testing.TB, realm string, principals map[string]string) *KDC {
 		fmt.Fprintf(&commands, "addprinc -pw %q %s\nktadd -k %s -norandkey %s\n", principals[name], name, k.KeytabFile, name)
 	}
 	k.run(commands.String(), "kadmin.local", "-r", realm)
-	// The database took a while to make, and somebody may have the port by now.
-	address = freeAddress(t)
-	k.configure(address)
 	k.start(address)
 	return k
 }
@@ -68,17 +67,6 @@ func findProgram(name string) string {
 		}
 	}
 	return ""
-}
-
-// freeAddress returns a loopback address with a port that was free just now.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("looking for a free port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (k *KDC) file(name string) string { return filepath.Join(k.dir, name) }
@@ -148,7 +136,7 @@ func (k *KDC) start(address string) {
 		cmd.Wait()
 		log.Close()
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.DialTimeout("tcp", address, time.Second)
 		if err == nil {
 			conn.Close()

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // The scripts run this test binary as the program.
@@ -35,17 +37,11 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePort is one that nobody listens on at this moment.
+// freePort is one on loopback that nobody else gets before the test ends: the
+// scripts run side by side, and beside tests of other packages.
 func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(freeport.ForTest(t))
 	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return port

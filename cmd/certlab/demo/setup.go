@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"github.com/certconnector/certconnector/cmd/certlab/device"
 	"github.com/certconnector/certconnector/cmd/certlab/loopback"
 	"github.com/certconnector/certconnector/installer/firstrun"
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // build finds the programs and the folder.
@@ -106,7 +106,7 @@ func (w *world) startCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.cloudChild.until(ctx, 20*time.Second, func() error { return readJSON(w.path("cloud.json"), &w.info) }); err != nil {
+	if err := w.cloudChild.until(ctx, patience, func() error { return readJSON(w.path("cloud.json"), &w.info) }); err != nil {
 		return err
 	}
 	if w.cloud, err = cloud.Dial(w.info.Control); err != nil {
@@ -126,7 +126,7 @@ func (w *world) startCorp(ctx context.Context) error {
 	if w.corpChild, err = start("Microsoft CA", w.path("adcs.log"), w.Lab, "adcs", "--dir", w.path(corpFolder)); err != nil {
 		return err
 	}
-	if err := w.corpChild.until(ctx, 20*time.Second, func() error { return readJSON(filepath.Join(w.path(corpFolder), "info.json"), &w.corp) }); err != nil {
+	if err := w.corpChild.until(ctx, patience, func() error { return readJSON(filepath.Join(w.path(corpFolder), "info.json"), &w.corp) }); err != nil {
 		return err
 	}
 	w.show.say("CA:     process %d, a simulated Microsoft CA, %s over DCOM (%.2fs)\n", w.corpChild.pid(), w.corp.Config, time.Since(began).Seconds())
@@ -144,10 +144,11 @@ func readJSON(path string, to any) error {
 // initConnector runs "certconnector init" and shortens the patience of the
 // configuration, which is otherwise what an operator gets.
 func (w *world) initConnector(ctx context.Context) error {
-	address, err := freeAddress()
+	address, release, err := freeport.Reserve()
 	if err != nil {
 		return err
 	}
+	w.release = release
 	out, err := w.run(ctx, "init", "--json", "--dir", w.path(connectorFolder), "--hostname", "127.0.0.1", "--listen", address,
 		"--policy", "intune", "--cloud", "custom", "--tenant", w.info.Tenant, "--client-id", w.info.ClientID,
 		"--authority-url", w.info.Authority, "--graph-url", w.info.Graph, "--resource-url", w.info.Resource,
@@ -180,14 +181,4 @@ func (w *world) initConnector(ctx context.Context) error {
 	roots.AppendCertsFromPEM(root)
 	w.http = &http.Client{Timeout: time.Minute, Transport: loopback.Transport(&tls.Config{RootCAs: roots}, 16)}
 	return nil
-}
-
-// freeAddress is a loopback address that nobody listens on at this moment.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -45,6 +45,7 @@ type world struct {
 	corp       corpInfo
 	made       firstrun.Result
 	http       *http.Client
+	release    func() error // gives the connector's port back; nil: it has none yet
 
 	held      map[string]*device.Holding // by platform: the first certificate
 	delivered []*delivery
@@ -68,7 +69,7 @@ func (w *world) startConnector(ctx context.Context) (took time.Duration, err err
 	if w.connector, err = start("connector", w.path("connector.log"), w.Program, "run", "--config", w.made.ConfigFile); err != nil {
 		return 0, err
 	}
-	err = w.connector.until(ctx, 20*time.Second, func() error {
+	err = w.connector.until(ctx, patience, func() error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.made.SCEPURL+"?operation=GetCACaps", nil)
 		if err != nil {
 			return final{err}
@@ -142,6 +143,9 @@ func (w *world) close() error {
 		if c != nil {
 			errs = append(errs, c.stop())
 		}
+	}
+	if w.release != nil {
+		errs = append(errs, w.release())
 	}
 	return errors.Join(errs...)
 }

@@ -5,7 +5,6 @@ package labtest
 
 import (
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/cmd/certlab/cloud"
 	"github.com/certconnector/certconnector/installer/firstrun"
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // Connector is a running connector.
@@ -78,7 +78,7 @@ func setUp(t testing.TB, o firstrun.Options) firstrun.Result {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // a temporary folder that stays is no failure
-	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = filepath.Join(dir, "c"), []string{"127.0.0.1"}, freeAddress(t), true, embedded.P256
+	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = filepath.Join(dir, "c"), []string{"127.0.0.1"}, freeport.ForTest(t), true, embedded.P256
 	plan, err := firstrun.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -137,15 +137,4 @@ func (c Connector) Challenge(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(b))
-}
-
-// freeAddress is a loopback address that nobody listens on at this moment.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
