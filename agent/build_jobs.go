@@ -118,7 +118,11 @@ func (a *Agent) issuanceSource(s JobSource) (*jobs.Issuer, jobs.Source, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	revoke := jobs.RevokeByJob(a.journal, s.Name, a.options.Clock)
+	sinks, err := a.sinks(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	revoke := jobs.Withdrawing(jobs.RevokeByJob(a.journal, s.Name, a.options.Clock), sinks, log)
 	source, err := jobs.NewQueue(jobs.QueueConfig{Name: s.Name, Queue: queue, Revoke: revoke, Log: log})
 	if err != nil {
 		return nil, nil, err
@@ -139,10 +143,6 @@ func (a *Agent) issuanceSource(s JobSource) (*jobs.Issuer, jobs.Source, error) {
 		AnswerWithin: jobAnswerWithin, WithholdFor: s.GiveUpAfter, ReplayWindow: jobs.IssueReplayWindow,
 		SameStore: a.cas[s.CA].sameStore, Jobs: true,
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	sinks, err := a.sinks(s)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -48,9 +48,11 @@ type IssueConfig struct {
 
 // Undelivered is a certificate whose key never left, or whose result nobody wants.
 type Undelivered struct {
-	Source, Context string
-	CA, Serial      string // Serial in upper-case hexadecimal of even length
-	Why             string
+	Source     string
+	Job        jobqueue.Job
+	CA, Serial string // Serial in upper-case hexadecimal of even length
+	Thumbprint string // as Delivered.Imported; "": it was not imported
+	Why        string
 }
 
 // Sink hands a key and its certificate over. Deliver is called again after a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/sha1" // #nosec G505 -- Graph names certificates by their SHA-1
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type Graph interface {
 	UserID(ctx context.Context, upn string) (string, error)
 	PFX(ctx context.Context, userID, thumbprint string) (intune.UserPFX, error)
 	CreatePFX(ctx context.Context, p intune.UserPFX) error
+	DeletePFX(ctx context.Context, userID, thumbprint string) error
 }
 
 // ImportConfig is what NewImported needs.
@@ -89,8 +91,7 @@ func (s *imported) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	if !ok {
 		return Delivered{}, fmt.Errorf("%w: it is nobody's", ErrUndeliverable)
 	}
-	sum := sha1.Sum(d.Certificate.Raw)
-	thumbprint := hex.EncodeToString(sum[:])
+	thumbprint := thumbprintOf(d.Certificate)
 	userID, err := s.Graph.UserID(ctx, upn)
 	if errors.Is(err, intune.ErrNotFound) {
 		return Delivered{}, fmt.Errorf("%w: the tenant has no such user", ErrUndeliverable)
@@ -116,6 +117,12 @@ func (s *imported) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 		return Delivered{}, fmt.Errorf("importing: %w", err)
 	}
 	return Delivered{Imported: thumbprint}, nil
+}
+
+// thumbprintOf is how Graph names a certificate.
+func thumbprintOf(c *x509.Certificate) string {
+	sum := sha1.Sum(c.Raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // pack makes the PFX and encrypts its password.

@@ -163,6 +163,8 @@ type fakeGraph struct {
 	mu    sync.Mutex
 	known bool
 	list  map[string]intune.UserPFX
+
+	deletes error // what DeletePFX answers
 }
 
 func (g *fakeGraph) UserID(context.Context, string) (string, error) {
@@ -188,6 +190,15 @@ func (g *fakeGraph) CreatePFX(_ context.Context, p intune.UserPFX) error {
 	defer g.mu.Unlock()
 	g.list[p.Thumbprint] = p
 	return nil
+}
+
+func (g *fakeGraph) DeletePFX(_ context.Context, _, thumbprint string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.deletes == nil {
+		delete(g.list, thumbprint)
+	}
+	return g.deletes
 }
 
 // The whole path with the import switched on: a good job is imported and

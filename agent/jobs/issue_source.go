@@ -108,7 +108,10 @@ func (q *queue) Report(ctx context.Context, jobs []journal.Job) error {
 		return err
 	}
 	r := jobs[0].Result
-	lost := Undelivered{Source: q.Name(), Context: jobs[0].Context, CA: r.CA, Serial: r.Serial, Why: "the job queue refused the result for good"}
+	lost := Undelivered{Source: q.Name(), CA: r.CA, Serial: r.Serial, Thumbprint: results[0].Imported, Why: "the job queue refused the result for good"}
+	if json.Unmarshal(jobs[0].Content, &lost.Job) != nil {
+		lost.Job = jobqueue.Job{} // revoked all the same
+	}
 	if revokeErr := q.Revoke(ctx, lost); revokeErr != nil {
 		return fmt.Errorf("recording that a certificate must be revoked: %v (the queue refused its result: %v)", revokeErr, err)
 	}

@@ -192,7 +192,7 @@ func (a *assignment) abandon(ctx context.Context, code jobqueue.Code, rule, text
 	if a.certificate == nil {
 		return a.refuse(code, rule, text)
 	}
-	if err := a.Revoke(ctx, Undelivered{a.Source, a.job.Context, a.CAName, a.serial(), text}); err != nil {
+	if err := a.Revoke(ctx, Undelivered{a.Source, a.job, a.CAName, a.serial(), thumbprintOf(a.certificate), text}); err != nil {
 		return TryLater(fmt.Errorf("recording that a certificate must be revoked: %w", err), 0)
 	}
 	end := a.refuse(code, rule, text)

@@ -193,7 +193,7 @@ func (o *office) open() {
 	if o.wrap != nil {
 		durable = o.wrap(j)
 	}
-	revoke := jobs.RevokeByJob(durable, queueName, nil)
+	revoke := jobs.Withdrawing(jobs.RevokeByJob(durable, queueName, nil), o.sinks(), log)
 	source, err := jobs.NewQueue(jobs.QueueConfig{Name: queueName, Queue: client, Revoke: revoke, Log: log})
 	must(err)
 	issuer, err := jobs.NewIssuer(jobs.IssueConfig{
