@@ -11,7 +11,7 @@ import (
 )
 
 // grace is how long a child has to stop when it is asked to.
-const grace = 20 * time.Second
+const grace = time.Minute
 
 // child is a process of the demonstration. Its output goes to a file, to be
 // read when something is wrong.
@@ -22,6 +22,10 @@ type child struct {
 	done chan struct{} // closed when it has ended
 	err  error         // how, once done is closed
 }
+
+// patience is how long something may take that takes a second or two: machines
+// can be busy, and a demonstration that fails has to have a reason.
+const patience = 2 * time.Minute
 
 // start starts a program; its output is added to the log file.
 func start(name, log, program string, args ...string) (*child, error) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/certconnector/certconnector/cmd/certlab/device"
 	"github.com/certconnector/certconnector/intune/intunetest"
@@ -45,7 +44,7 @@ func (w *world) gather(ctx context.Context) *crowd {
 
 // one is a device that enrols with a challenge of its own.
 func (c *crowd) one(ctx context.Context, platform string) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	h, err := c.world.holding(ctx, platform)
 	c.mu.Lock()
@@ -88,7 +87,7 @@ func (c *crowd) count() (delivered, failed int) {
 // twice: then some have begun and ended since.
 func (c *crowd) more(ctx context.Context) error {
 	before, _ := c.count()
-	return until(ctx, 40*time.Second, func() error {
+	return until(ctx, patience, func() error {
 		now, failed := c.count()
 		switch {
 		case failed > 0:

@@ -116,7 +116,7 @@ type show struct {
 }
 
 // limit is how long one act may take.
-const limit = time.Minute
+const limit = 5 * time.Minute
 
 // step does one act, and prints what was seen.
 func (s *show) step(a act) {

@@ -83,7 +83,7 @@ func (w *world) job(ctx context.Context, e *evidence) error {
 
 // jobResult waits for what the queue is told of a job.
 func (w *world) jobResult(ctx context.Context, handle string) (result jobqueuetest.Result, err error) {
-	err = until(ctx, 30*time.Second, func() error {
+	err = until(ctx, patience, func() error {
 		all, err := w.queue.Results(ctx)
 		if err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 // killed stalls the cloud's answer to the success notification, kills the
 // connector meanwhile and starts it again.
 func (w *world) killed(ctx context.Context, e *evidence) (err error) {
-	if err := w.cloud.Fail(ctx, intunetest.Success, 1, intunetest.Fault{Delay: time.Minute}); err != nil {
+	if err := w.cloud.Fail(ctx, intunetest.Success, 1, intunetest.Fault{Delay: 2 * patience}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.cloud.Heal(context.WithoutCancel(ctx))) }()
@@ -29,7 +29,7 @@ func (w *world) killed(ctx context.Context, e *evidence) (err error) {
 	}
 	answered := make(chan error, 1)
 	go func() { answered <- a.Send(ctx) }()
-	err = until(ctx, 10*time.Second, func() error {
+	err = until(ctx, patience, func() error {
 		n, err := w.notifying(ctx)
 		if err == nil && n == before {
 			err = errors.New("the connector has not begun to report")

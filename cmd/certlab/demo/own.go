@@ -97,7 +97,7 @@ func (w *world) replacesSignIn(ctx context.Context, e *evidence) (err error) {
 		return err
 	}
 	e.saw("%d devices enrol at a time; the app registration has the certificate %s, %d sign-ins", crowdSize, before[0].Thumbprint, before[0].SignIns)
-	out, err := w.run(ctx, "entra", "rotate", "--within", "45s", "--json")
+	out, err := w.run(ctx, "entra", "rotate", "--within", patience.String(), "--json")
 	if err != nil {
 		return err
 	}

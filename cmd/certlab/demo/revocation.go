@@ -85,7 +85,7 @@ func (w *world) revokedByCloud(ctx context.Context, e *evidence, url string, by 
 	e.saw("the cloud wants serial %s of %q revoked", wanted.SerialNumber, wanted.Issuer)
 	began := time.Now()
 	var told intunetest.Revocation
-	err = until(ctx, 20*time.Second, func() error {
+	err = until(ctx, patience, func() error {
 		list, err := w.cloud.Revocations(ctx)
 		if err != nil {
 			return err
@@ -121,7 +121,7 @@ func (w *world) listed(ctx context.Context, e *evidence, url string, by *device.
 	if err != nil {
 		return nil, err
 	}
-	err = until(ctx, 15*time.Second, func() (err error) {
+	err = until(ctx, patience, func() (err error) {
 		if crl, err = d.List(ctx, by); err != nil {
 			return err
 		}
