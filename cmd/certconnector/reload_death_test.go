@@ -102,7 +102,7 @@ func startBinary(t *testing.T, binary, dir, port, failpoint string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Process.Kill() })
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if open, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 			_ = open.Close()
 			return c

@@ -15,13 +15,16 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// patience is for what takes a moment on a machine that does nothing else.
+const patience = 2 * time.Minute
+
 // fetch is "http STATUS URL [ROOTS]": it gets the URL, wants the status and
 // writes the body to standard output.
 func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 {
 		ts.Fatalf("usage: http STATUS URL [ROOTS]")
 	}
-	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	c := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	if len(args) == 3 {
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM([]byte(ts.ReadFile(args[2]))) {
@@ -46,7 +49,7 @@ func waitPort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitport ADDRESS")
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", args[0]); err == nil {
 			ts.Check(c.Close())
 			return
@@ -83,7 +86,7 @@ func poll(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: poll PATTERN COMMAND...")
 	}
 	pattern := regexp.MustCompile(args[0])
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		ts.Check(ts.Exec(args[1], args[2:]...))
 		if pattern.MatchString(ts.ReadFile("stdout")) {
 			return

@@ -77,7 +77,7 @@ func TestCtrlCLeavesNothing(t *testing.T) {
 						t.Fatalf("it ended before %q:\n%s", a.question, shown)
 					}
 					shown += s
-				case <-time.After(30 * time.Second):
+				case <-time.After(patience):
 					t.Fatalf("it never asks %q:\n%s", a.question, shown)
 				}
 			}

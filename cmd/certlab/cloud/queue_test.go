@@ -80,7 +80,7 @@ func asks(t *testing.T, info cloud.Info, cert tls.Certificate) *jobqueue.Client 
 // served asks until the queue serves the client, for a moment.
 func served(t *testing.T, c *jobqueue.Client) (jobqueue.Batch, error) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		batch, err := c.Download(t.Context(), 10)
 		if err == nil || time.Now().After(deadline) {
 			return batch, err
