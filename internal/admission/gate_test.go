@@ -139,27 +139,29 @@ func TestFullLine(t *testing.T) {
 // nobody waits.
 func TestJobsLeaveRoom(t *testing.T) {
 	for slots, want := range map[int]int{1: 1, 2: 1, 4: 3} {
-		g := admission.New(admission.Config{Slots: slots, Queue: 10})
-		ctx, cancel := context.WithCancel(t.Context())
-		in := 0
-		for range slots {
-			brief, stop := context.WithTimeout(ctx, time.Millisecond)
-			if _, err := g.Enter(brief, admission.Ticket{Class: admission.Job}); err == nil {
-				in++
+		synctest.Test(t, func(t *testing.T) {
+			g := admission.New(admission.Config{Slots: slots, Queue: 10})
+			enter := func(ticket admission.Ticket) error {
+				brief, stop := context.WithTimeout(t.Context(), time.Second)
+				defer stop()
+				_, err := g.Enter(brief, ticket)
+				return err
 			}
-			stop()
-		}
-		if in != want {
-			t.Errorf("%d slots: %d jobs came in, want %d", slots, in, want)
-		}
-		if slots > 1 {
-			brief, stop := context.WithTimeout(ctx, time.Second)
-			if _, err := g.Enter(brief, admission.Ticket{}); err != nil {
-				t.Errorf("%d slots: a device found no room: %v", slots, err)
+			in := 0
+			for range slots {
+				if enter(admission.Ticket{Class: admission.Job}) == nil {
+					in++
+				}
 			}
-			stop()
-		}
-		cancel()
+			if in != want {
+				t.Errorf("%d slots: %d jobs came in, want %d", slots, in, want)
+			}
+			if slots > 1 {
+				if err := enter(admission.Ticket{}); err != nil {
+					t.Errorf("%d slots: a device found no room: %v", slots, err)
+				}
+			}
+		})
 	}
 }
 
