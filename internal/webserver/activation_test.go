@@ -17,7 +17,8 @@ import (
 // that nobody else uses. It returns that descriptor and the environment.
 func handOver(t *testing.T, listeners ...interface{ File() (*os.File, error) }) (first int, getenv func(string) string) {
 	t.Helper()
-	first = 200
+	for first = 200; !unused(first, len(listeners)+1); first++ {
+	}
 	for i, l := range listeners {
 		f, err := l.File()
 		if err != nil {
@@ -33,6 +34,17 @@ func handOver(t *testing.T, listeners ...interface{ File() (*os.File, error) }) 
 	}
 	env := map[string]string{"LISTEN_FDS": strconv.Itoa(len(listeners)), "LISTEN_PID": strconv.Itoa(os.Getpid())}
 	return first, func(name string) string { return env[name] }
+}
+
+// unused tells whether no file has one of so many descriptors: whoever started
+// the tests may have handed down others.
+func unused(first, count int) bool {
+	for fd := first; fd < first+count; fd++ {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func listenTCP(t *testing.T, address string) *net.TCPListener {

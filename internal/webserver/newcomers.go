@@ -18,6 +18,8 @@ const newcomerPatience = 2 * time.Second
 // the client sees a connection that ends without an answer. So a server that
 // stops accepts nothing more, lets newcomers ask, and shuts down then.
 type newcomers struct {
+	patience time.Duration // newcomerPatience
+
 	mu   sync.Mutex
 	open map[net.Conn]bool
 }
@@ -26,7 +28,7 @@ type connKey struct{}
 
 // watch puts itself between a server and its handler.
 func (n *newcomers) watch(s *http.Server) {
-	n.open = map[net.Conn]bool{}
+	n.patience, n.open = newcomerPatience, map[net.Conn]bool{}
 	handler := s.Handler
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
@@ -57,7 +59,7 @@ func (n *newcomers) remove(c net.Conn) {
 
 // wait returns when there are none, or at the end of its patience.
 func (n *newcomers) wait(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, newcomerPatience)
+	limited, cancel := context.WithTimeout(ctx, n.patience)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

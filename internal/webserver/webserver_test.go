@@ -22,16 +22,23 @@ import (
 	"github.com/certconnector/certconnector/internal/webserver"
 )
 
+// patience is for what takes a moment on a machine that does nothing else.
+const patience = time.Minute
+
 // start serves until the test ends or stop is called; stop returns what Serve
-// returned.
+// returned. Without a grace of the test's own a stop has time.
 func start(t *testing.T, c webserver.Config) (addr string, stop func() error) {
 	t.Helper()
 	c.Address = "127.0.0.1:0"
+	if c.Grace == 0 {
+		c.Grace = patience
+	}
 	s, err := webserver.Listen(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	s.WaitForNewcomers(2 * patience)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
 	stopped := false
