@@ -2,7 +2,6 @@ package adcs
 
 import (
 	"testing"
-	"time"
 
 	"github.com/certconnector/certconnector/ca/adcstest"
 )
@@ -21,7 +20,7 @@ func TestAttackerOnTheWay(t *testing.T) {
 		{"plain RPC with NTLM", nil, Config{Issue: []Road{ICPR}}},
 	} {
 		t.Run(v.name, func(t *testing.T) {
-			v.cfg.Find, v.cfg.SubmitDeadline = CSRA, 10*time.Second
+			v.cfg.Find = CSRA
 			testAttacker(t, func(t *testing.T) *CA {
 				return newLab(t, v.kdc, adcstest.Options{}).connect(t, "svc", v.cfg)
 			}, issuing)

@@ -178,7 +178,8 @@ func TestDiagnoseUnreachable(t *testing.T) {
 	expect(t, list, ca.CheckSignIn, -1)
 }
 
-// A host that takes connections and says nothing is given up in time.
+// A host that takes connections and says nothing is given up when the caller's
+// time is over, and not only with the bridge's own.
 func TestDiagnoseSilence(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -186,14 +187,18 @@ func TestDiagnoseSilence(t *testing.T) {
 	}
 	t.Cleanup(func() { listener.Close() })
 	l := newLab(t, nil, adcstest.Options{})
-	c := l.connect(t, "svc", everyRoad())
+	cfg := everyRoad()
+	cfg.SubmitDeadline = time.Hour
+	c := l.connect(t, "svc", cfg)
 	c.mapperPort = listener.Addr().(*net.TCPAddr).Port
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	began := time.Now()
-	list := c.Diagnose(ctx, wanted(l, issuing))
-	expect(t, list, ca.CheckReach, ca.Failure)
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v", took)
+	found := make(chan []ca.Finding, 1)
+	go func() { found <- c.Diagnose(ctx, wanted(l, issuing)) }()
+	select {
+	case list := <-found:
+		expect(t, list, ca.CheckReach, ca.Failure)
+	case <-time.After(time.Minute):
+		t.Error("it is not given up")
 	}
 }

@@ -192,7 +192,7 @@ func TestWalkOverRequestIDs(t *testing.T) {
 
 func TestSearchesAndStatusesDoNotWaitForEachOther(t *testing.T) {
 	l := newLab(t, nil, adcstest.Options{})
-	c := l.connect(t, "svc", Config{Find: CSRA, Revoke: CSRA, SubmitDeadline: 20 * time.Second})
+	c := l.connect(t, "svc", Config{Find: CSRA, Revoke: CSRA})
 	req := newRequest(t)
 	got, err := c.Issue(t.Context(), req)
 	if err != nil {

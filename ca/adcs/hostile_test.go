@@ -72,13 +72,18 @@ func TestOtherServersAreUnavailable(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				start := time.Now()
-				_, err = bridge.Issue(t.Context(), ca.Request{CSR: catest.NewCSR(t, catest.CSROptions{})})
+				failed := make(chan error, 1)
+				go func() {
+					_, err := bridge.Issue(t.Context(), ca.Request{CSR: catest.NewCSR(t, catest.CSROptions{})})
+					failed <- err
+				}()
+				select {
+				case err = <-failed:
+				case <-time.After(time.Minute):
+					t.Fatalf("%s: it waits on", road)
+				}
 				if !errors.Is(err, ca.ErrUnavailable) || !strings.Contains(err.Error(), "CA issuing") {
 					t.Errorf("%s: error %v, want ErrUnavailable with the name of the CA", road, err)
-				}
-				if took := time.Since(start); took > 3*time.Second {
-					t.Errorf("%s: gave up after %v", road, took)
 				}
 				bridge.Close()
 			}

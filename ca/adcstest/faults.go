@@ -33,6 +33,14 @@ func (c *CA) Heal() {
 	c.healed = make(chan struct{})
 }
 
+// Left says how many calls are still to go wrong in this way: a test that
+// counted one waits so until a call has met it.
+func (c *CA) Left(mode Fault) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.faults[mode]
+}
+
 // takeFault says whether a call is to go wrong in this way, and counts it.
 func (c *CA) takeFault(mode Fault) bool {
 	c.mu.Lock()

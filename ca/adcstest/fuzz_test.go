@@ -63,7 +63,7 @@ func FuzzConnection(f *testing.F) {
 		done := make(chan struct{})
 		go func() { defer close(done); defer server.Close(); r.mapper.converse(server, "135") }()
 		go io.Copy(io.Discard, client)
-		client.SetWriteDeadline(time.Now().Add(time.Second))
+		client.SetWriteDeadline(time.Now().Add(time.Minute))
 		client.Write(in)
 		client.Close()
 		<-done

@@ -64,7 +64,7 @@ func newClient(t *testing.T, r *RPC, account string, level dcerpc.Option) *clien
 }
 
 func (c *client) context() context.Context {
-	ctx, cancel := context.WithTimeout(gssapi.NewSecurityContext(c.t.Context()), 20*time.Second)
+	ctx, cancel := context.WithTimeout(gssapi.NewSecurityContext(c.t.Context()), 2*time.Minute)
 	c.t.Cleanup(cancel)
 	return ctx
 }

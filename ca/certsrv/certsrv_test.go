@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,7 +23,20 @@ import (
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	left := error(nil)
+	for began := time.Now(); code == 0 && time.Since(began) < time.Minute; { // some end a little later
+		if left = goleak.Find(); left == nil {
+			break
+		}
+	}
+	if left != nil {
+		fmt.Fprintln(os.Stderr, left)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // setup is a CA with its web face and a bridge to it.
 type setup struct {

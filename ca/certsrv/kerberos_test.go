@@ -194,7 +194,7 @@ func (c curl) run(path string, more ...string) []byte {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	args := append([]string{"--silent", "--show-error", "--max-time", "20", "--noproxy", "*", "--cacert", roots,
+	args := append([]string{"--silent", "--show-error", "--max-time", "120", "--noproxy", "*", "--cacert", roots,
 		"--user-agent", "Mozilla/5.0", "--resolve", "ca01.corp.test:" + port + ":127.0.0.1"}, c.args...)
 	args = append(append(args, more...), "https://ca01.corp.test:"+port+"/certsrv/"+path)
 	cmd := exec.CommandContext(c.t.Context(), "curl", args...)
