@@ -51,6 +51,7 @@ type serviceTicket struct {
 	key     types.EncryptionKey
 	client  *credentials.Credentials
 	fetched time.Time
+	turn    *sync.Mutex // held by who makes an authenticator
 }
 
 func newKerberos(who negotiate.Kerberos, now func() time.Time) (*kerberosSignIn, error) {
@@ -148,7 +149,7 @@ func (k *kerberosSignIn) fetch(ctx context.Context, target string) (t serviceTic
 	if err != nil {
 		return t, contextOr(ctx, err)
 	}
-	return serviceTicket{ticket: ticket, key: key, client: who, fetched: k.now()}, nil
+	return serviceTicket{ticket: ticket, key: key, client: who, fetched: k.now(), turn: new(sync.Mutex)}, nil
 }
 
 func (k *kerberosSignIn) client(ctx context.Context) (*client.Client, error) {

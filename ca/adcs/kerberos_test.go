@@ -4,8 +4,17 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/oiweiwei/go-msrpc/ssp/krb5"
+	"github.com/oiweiwei/gokrb5.fork/v9/credentials"
+	"github.com/oiweiwei/gokrb5.fork/v9/iana/etypeID"
+	"github.com/oiweiwei/gokrb5.fork/v9/iana/nametype"
+	"github.com/oiweiwei/gokrb5.fork/v9/keytab"
+	"github.com/oiweiwei/gokrb5.fork/v9/messages"
+	"github.com/oiweiwei/gokrb5.fork/v9/types"
 
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/adcstest"
@@ -70,6 +79,45 @@ func TestOneTicketServesAllConnections(t *testing.T) {
 	k.Refused()
 	if now = now.Add(time.Second); fetched().Equal(was) {
 		t.Error("a refused ticket was used again")
+	}
+}
+
+// Connections that sign in at the same time are not taken for replays of each
+// other: their authenticators have times of their own.
+func TestNoTwoSignInsAtOneTime(t *testing.T) {
+	keys := keytab.New()
+	if err := keys.AddEntry(spn, "CORP.TEST", "the CA's own", time.Now(), 1, etypeID.AES256_CTS_HMAC_SHA1_96); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC()
+	ticket, key, err := messages.NewTicket(types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, "svc"), "CORP.TEST",
+		types.NewPrincipalName(nametype.KRB_NT_SRV_HST, spn), "CORP.TEST", types.NewKrbFlags(), keys,
+		etypeID.AES256_CTS_HMAC_SHA1_96, 1, now, now, now.Add(time.Hour), now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := serviceTicket{ticket: ticket, key: key, client: credentials.New("svc", "CORP.TEST"), turn: new(sync.Mutex)}
+	var mu sync.Mutex
+	seen := map[time.Time]bool{}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 1000 {
+				c := &ticketContext{Mechanism: &krb5.Mechanism{Authentifier: &krb5.Authentifier{Config: &krb5.Config{}}}, ticket: held}
+				if _, err := c.request(); err != nil {
+					t.Error(err)
+					return
+				}
+				sent := c.APReq.Authenticator
+				mu.Lock()
+				seen[sent.CTime.Add(time.Duration(sent.Cusec)*time.Microsecond)] = true
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if len(seen) != 4000 {
+		t.Errorf("4000 authenticators have %d times", len(seen))
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"time"
 
 	"github.com/oiweiwei/go-msrpc/ssp/gssapi"
 	"github.com/oiweiwei/go-msrpc/ssp/krb5"
@@ -68,8 +70,17 @@ func (m *ticketContext) Init(ctx context.Context, in *gssapi.Token) (*gssapi.Tok
 	return out, nil
 }
 
-// request makes the AP-REQ, bare as DCE style wants it.
+// request makes the AP-REQ, bare as DCE style wants it. The CA takes two
+// authenticators of one microsecond for a replay (RFC 4120, section 3.2.3), and
+// connections are made at the same time: each has a microsecond of its own.
 func (m *ticketContext) request() ([]byte, error) {
+	m.ticket.turn.Lock()
+	defer m.ticket.turn.Unlock()
+	defer func() {
+		for made := time.Now().UnixMicro(); time.Now().UnixMicro() == made; {
+			runtime.Gosched()
+		}
+	}()
 	cl := &client.Client{Credentials: m.ticket.client}
 	tok, err := spnego.NewKRB5TokenAPREQ(cl, m.ticket.ticket, m.ticket.key, m.Config.Flags, m.Config.APOptions)
 	if err != nil {

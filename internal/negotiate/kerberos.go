@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/oiweiwei/gokrb5.fork/v9/asn1tools"
@@ -36,6 +37,18 @@ type ticket struct {
 	realm  string
 	client types.PrincipalName
 	ends   time.Time
+
+	last atomic.Int64 // microsecond of the newest authenticator, since 1970
+}
+
+// moment is now, or just after it: no two authenticators have the same.
+func (t *ticket) moment() time.Time {
+	for {
+		last := t.last.Load()
+		if next := max(time.Now().UnixMicro(), last+1); t.last.CompareAndSwap(last, next) {
+			return time.UnixMicro(next).UTC()
+		}
+	}
 }
 
 // tickets gets service tickets for one name and keeps the last. It runs no
@@ -159,7 +172,9 @@ func (s *tickets) exchange(cl *client.Client, tgt messages.Ticket, key types.Enc
 	if err != nil {
 		return nil, err
 	}
-	return &ticket{reply.Ticket, reply.DecryptedEncPart.Key, realm, cl.Credentials.CName(), reply.DecryptedEncPart.EndTime}, nil
+	return &ticket{
+		ticket: reply.Ticket, key: reply.DecryptedEncPart.Key, realm: realm, client: cl.Credentials.CName(), ends: reply.DecryptedEncPart.EndTime,
+	}, nil
 }
 
 // kdcDialer ends connections to a KDC with their context.
@@ -176,12 +191,15 @@ func (d kdcDialer) Dial(network, address string) (net.Conn, error) {
 
 // header makes the value of an Authorization header: SPNEGO (RFC 4178) around
 // an AP-REQ whose authenticator names the TLS channel (RFC 4121, section
-// 4.1.1). Each request has its own: the server keeps a replay cache.
+// 4.1.1). Each request has its own, and a microsecond of its own: the server
+// keeps a replay cache (RFC 4120, section 3.2.3).
 func (t *ticket) header(binding [16]byte) (string, error) {
 	authenticator, err := types.NewAuthenticator(t.realm, t.client)
 	if err != nil {
 		return "", err
 	}
+	at := t.moment()
+	authenticator.CTime, authenticator.Cusec = at, at.Nanosecond()/1000
 	sum := binary.LittleEndian.AppendUint32(nil, 16) // length of the binding
 	sum = append(sum, binding[:]...)
 	sum = binary.LittleEndian.AppendUint32(sum, uint32(gssapi.ContextFlagInteg|gssapi.ContextFlagConf))
