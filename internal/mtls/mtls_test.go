@@ -95,7 +95,7 @@ func (p *peer) client(t *testing.T, change ...func(*mtls.Config)) *mtls.Client {
 	roots := x509.NewCertPool()
 	roots.AddCert(p.certificate)
 	config := mtls.Config{
-		Peer: "peer", Example: "https://peer.corp.example", URL: p.URL, RootCAs: roots, Timeout: 10 * time.Second,
+		Peer: "peer", Example: "https://peer.corp.example", URL: p.URL, RootCAs: roots, ConnectTimeout: time.Minute, Timeout: 2 * time.Minute,
 		Certificate: func() (*tls.Certificate, error) { return us, nil },
 	}
 	for _, f := range change {

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/certconnector/certconnector/internal/freeport"
 	"github.com/certconnector/certconnector/internal/proxy"
 	"github.com/certconnector/certconnector/internal/proxy/proxytest"
 	"github.com/certconnector/certconnector/internal/secret"
@@ -23,12 +24,20 @@ import (
 
 const password = "pass~word-of-proxy"
 
+// patience is for what takes a moment on a machine that does nothing else.
+const patience = time.Minute
+
+// another is a wrong password that no other test has sent: a refusal rests in
+// the whole process, by address and password, and ports come again.
+func another() string { return "another~" + rand.Text() }
+
 // ask gets a page of a TLS server through a proxy.
 func ask(t *testing.T, c proxy.Config, s *httptest.Server) error {
 	t.Helper()
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
+	c.Timeout = patience
 	transport := s.Client().Transport.(*http.Transport).Clone()
 	transport.DialContext = c.Through(nil)
 	defer transport.CloseIdleConnections()
@@ -59,7 +68,7 @@ func neighbour(t *testing.T) *httptest.Server {
 // password; it looks like that of a host that cannot be reached, since nothing
 // was sent.
 func TestTunnels(t *testing.T) {
-	signIn := proxytest.Options{User: "connector", Password: password}
+	signIn, wrong := proxytest.Options{User: "connector", Password: password}, another()
 	for _, row := range []struct {
 		name     string
 		proxy    proxytest.Options
@@ -69,7 +78,7 @@ func TestTunnels(t *testing.T) {
 		{"no sign-in", proxytest.Options{}, "", "", ""},
 		{"the right password", signIn, "connector", password, ""},
 		{"a proxy that is spoken to by TLS", proxytest.Options{TLS: true, User: "connector", Password: password}, "connector", password, ""},
-		{"a wrong password", signIn, "connector", "another~password", "refused user and password (HTTP 407); check proxy.user and proxy.password"},
+		{"a wrong password", signIn, "connector", wrong, "refused user and password (HTTP 407); check proxy.user and proxy.password"},
 		{"no password", signIn, "", "", "wants a user and a password (HTTP 407); set proxy.user and proxy.password"},
 		{
 			"a sign-in that is not spoken here",
@@ -96,7 +105,7 @@ func TestTunnels(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the proxy "+p.Address()) {
 				t.Fatalf("error %v, want one with %q", err, want)
 			}
-			for _, text := range []string{password, "another~password", "connector:"} {
+			for _, text := range []string{password, wrong, "connector:"} {
 				if strings.Contains(err.Error(), text) {
 					t.Errorf("the error tells a secret: %v", err)
 				}
@@ -127,13 +136,8 @@ func TestUnusableProxies(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	for _, row := range []struct{ name, url, want string }{
-		{"nobody listens", "http://" + closed.Addr().String(), "cannot be reached"},
+		{"nobody listens", "http://" + freeport.ForTest(t), "cannot be reached"},
 		{"another protocol", "http://" + garbage.Addr().String(), "gave no answer of HTTP"},
 		{"an unknown certificate", proxytest.New(t, proxytest.Options{TLS: true}).URL, "name the root of its certificate in proxy.ca_file"},
 		{"plain HTTP where TLS is spoken", strings.Replace(proxytest.New(t, proxytest.Options{TLS: true}).URL, "https", "http", 1), "https:// for a proxy that speaks TLS"},
@@ -159,7 +163,7 @@ func TestSilentProxy(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	dial = proxy.Config{URL: "http://" + l.Addr().String()}.Through(nil)
+	dial = proxy.Config{URL: "http://" + l.Addr().String(), Timeout: time.Hour}.Through(nil)
 	if _, err := dial(ctx, "tcp", "graph.example:443"); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
@@ -182,7 +186,7 @@ func TestEarlyOctets(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	conn, err := proxy.Config{URL: "http://" + l.Addr().String()}.Through(nil)(t.Context(), "tcp", "x.example:1")
+	conn, err := proxy.Config{URL: "http://" + l.Addr().String(), Timeout: patience}.Through(nil)(t.Context(), "tcp", "x.example:1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +304,7 @@ func TestClientCertificateIsForTheNeighbour(t *testing.T) {
 		}
 		return nil
 	}
-	transport.DialContext = proxy.Config{URL: p.URL, RootCAs: p.Roots}.Through(nil)
+	transport.DialContext = proxy.Config{URL: p.URL, RootCAs: p.Roots, Timeout: patience}.Through(nil)
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
 	if err != nil {
@@ -344,7 +348,7 @@ func TestRefusedPasswordIsTriedLater(t *testing.T) {
 // locks accounts.
 func TestRefusedPasswordRests(t *testing.T) {
 	s, p := neighbour(t), proxytest.New(t, proxytest.Options{User: "connector", Password: password})
-	dial := proxy.Config{URL: p.URL, User: "connector", Password: "another~password"}.Through(nil)
+	dial := proxy.Config{URL: p.URL, User: "connector", Password: secret.Text(another()), Timeout: patience}.Through(nil)
 	for range 5 {
 		if _, err := dial(t.Context(), "tcp", s.Listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "refused user and password") {
 			t.Errorf("error %v", err)
@@ -364,14 +368,14 @@ func TestManyDialAtOnce(t *testing.T) {
 		asked    int
 		want     string
 	}{
-		{"a wrong password", "another~password", 1, "refused user and password (HTTP 407)"},
+		{"a wrong password", secret.Text(another()), 1, "refused user and password (HTTP 407)"},
 		{"the right password", password, 30, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s, p := neighbour(t), proxytest.New(t, proxytest.Options{User: "connector", Password: password})
 			var all sync.WaitGroup
 			for range 30 {
-				dial := proxy.Config{URL: p.URL, User: "connector", Password: row.password}.Through(nil)
+				dial := proxy.Config{URL: p.URL, User: "connector", Password: row.password, Timeout: patience}.Through(nil)
 				all.Go(func() {
 					conn, err := dial(t.Context(), "tcp", s.Listener.Addr().String())
 					if err == nil {
