@@ -112,7 +112,7 @@ func TestExpiredKey(t *testing.T) {
 	w := newWorld(t, intunetest.Options{})
 	old, next := signInCertificate(t, 1), signInCertificate(t, 2)
 	_ = w.cloud.SetCertificates(intunetest.ContosoID, intunetest.ContosoClient, old.Certificate)
-	w.clock.Advance(5 * 365 * 24 * time.Hour)
+	w.clock.Advance(old.Certificate.NotAfter.Sub(w.clock.Now()) + time.Hour)
 	_, err := w.client.AddKey(t.Context(), intunetest.ContosoObject, next.Certificate.Raw, "", proof(t, old, w.clock.Now()))
 	if e, ok := errors.AsType[*intune.HTTPError](err); !ok || e.Status != http.StatusUnauthorized {
 		t.Errorf("proof by an expired key: %v", err)

@@ -67,6 +67,13 @@ func newWorld(t *testing.T, options intunetest.Options, change ...func(*intune.C
 	return w
 }
 
+// patient is for machines that are busy with something else: an attempt that
+// ends early is made again, and counted.
+var patient = intune.Timeouts{
+	Token: 2 * time.Minute, Discovery: 2 * time.Minute, Validate: 2 * time.Minute, Notify: 2 * time.Minute,
+	Revocation: 2 * time.Minute, Graph: 2 * time.Minute, Renewal: 2 * time.Minute, Total: 4 * time.Minute,
+}
+
 func (w *world) newClient(t *testing.T, change ...func(*intune.Config)) *intune.Client {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
@@ -74,6 +81,7 @@ func (w *world) newClient(t *testing.T, change ...func(*intune.Config)) *intune.
 	cfg := w.cloud.ClientConfig()
 	cfg.Log = zap.New(core)
 	cfg.Backoff = retry.Schedule{First: time.Millisecond, Most: 5 * time.Millisecond}
+	cfg.Timeouts = patient
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -91,6 +91,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	p := proxytest.New(t, proxytest.Options{Status: 503})
 	t.Setenv("HTTPS_PROXY", p.URL)
 	t.Setenv("NO_PROXY", "")
+	t.Setenv("no_proxy", "")
 	w.client = w.newClient(t)
 	if err := w.validate(t, "t"); err != nil || p.Asked() != 0 {
 		t.Errorf("a cloud on this machine: %v, the proxy was asked %d times", err, p.Asked())
@@ -131,6 +132,9 @@ func TestInspection(t *testing.T) {
 // The same with Microsoft's own names, which a test reaches by a dialler of its
 // own: a root that is not public is remembered and logged once.
 func TestInspectionOfMicrosoft(t *testing.T) {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} { // that of whoever runs this would be used
+		t.Setenv(name, "")
+	}
 	w, p := newWorld(t, intunetest.Options{}), proxytest.New(t, proxytest.Options{Inspect: true, Rename: "graph.microsoft.com"})
 	toGraph := func(cfg *intune.Config) {
 		graph, _ := url.Parse(cfg.Endpoints.Graph)

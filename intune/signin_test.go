@@ -24,13 +24,13 @@ import (
 )
 
 // signInCertificate is a self-signed certificate as one uploads to an app
-// registration.
+// registration, valid by every clock of these tests.
 func signInCertificate(t *testing.T, i int) intune.Certificate {
 	t.Helper()
 	key := testkeys.RSA2048(i)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: "connector"},
-		NotBefore: time.Now(), NotAfter: time.Now().AddDate(1, 0, 0),
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2048, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -82,7 +82,7 @@ func (p *point) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	if hold {
 		<-r.Context().Done()
-		return
+		panic(http.ErrAbortHandler) // returning would answer 200, which whoever hangs up may still read
 	}
 	for name, values := range header {
 		w.Header()[name] = values
@@ -124,7 +124,7 @@ func (p *point) config(t *testing.T) crpclient.Config {
 	roots.AddCert(p.certificate)
 	us := selfSigned(t, "scep.corp.example", x509.ExtKeyUsageClientAuth)
 	return crpclient.Config{
-		URL: p.URL, Tenant: "contoso", RootCAs: roots, Sealer: sealer(t), Timeout: 10 * time.Second,
+		URL: p.URL, Tenant: "contoso", RootCAs: roots, Sealer: sealer(t), ConnectTimeout: time.Minute, Timeout: 2 * time.Minute,
 		Certificate: func() (*tls.Certificate, error) { return us, nil },
 	}
 }

@@ -45,7 +45,7 @@ import (
 type world struct {
 	cloud    *intunetest.Cloud
 	roots    *x509.CertPool
-	address  string
+	address  string // another one after a restart
 	path     string // of the journal
 	logs     *observer.ObservedLogs
 	audit    *observer.ObservedLogs
@@ -75,7 +75,7 @@ func (w *world) advance(d time.Duration) {
 
 func newWorld(t testing.TB, change ...func(*crphttp.Config)) *world {
 	t.Helper()
-	w := &world{now: time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC), address: "127.0.0.1:0", reporter: &fakeReporter{told: true}}
+	w := &world{now: time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC), reporter: &fakeReporter{told: true}}
 	w.change = func(c *crphttp.Config) {
 		for _, f := range change {
 			f(c)
@@ -100,7 +100,8 @@ func newWorld(t testing.TB, change ...func(*crphttp.Config)) *world {
 	return w
 }
 
-// restart is a new process on the same disk at the same address.
+// restart is a new process on the same disk, which clients reach at the address
+// that they know.
 func (w *world) restart(t testing.TB) {
 	t.Helper()
 	w.stop()
@@ -143,13 +144,15 @@ func (w *world) serve(t testing.TB) {
 	t.Helper()
 	certificate := issue(t, leaf{names: []string{"crp.corp.example"}, usage: x509.ExtKeyUsageServerAuth})
 	server, err := webserver.Listen(webserver.Config{
-		Address: w.address, Handler: conform(t, w.handler), ClientCAs: w.roots,
+		Address: "127.0.0.1:0", Handler: conform(t, w.handler), ClientCAs: w.roots,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.mu.Lock()
 	w.address = server.Addr().String()
+	w.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx) }()
@@ -196,6 +199,14 @@ func (w *world) client(t testing.TB, name string, change ...func(*crpclient.Conf
 	config := crpclient.Config{
 		URL: "https://" + w.address, RootCAs: w.roots, Sealer: sealer(t), Clock: w.clock,
 		Certificate: func() (*tls.Certificate, error) { return certificate, nil },
+		// The port of a server that has ended may be somebody else's by now.
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			w.mu.Lock()
+			address := w.address
+			w.mu.Unlock()
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		},
+		ConnectTimeout: minute, Timeout: 2 * minute,
 	}
 	for _, f := range change {
 		f(&config)

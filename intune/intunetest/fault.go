@@ -122,7 +122,9 @@ func (c *Cloud) inject(w http.ResponseWriter, r *http.Request, f *Fault, work ht
 	select {
 	case <-time.After(f.Delay):
 	case <-r.Context().Done():
-		return
+		// A handler that returns answers 200, and whoever hangs up may still
+		// read that while it closes the connection.
+		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("X-Sim-Injected", "1")
 	if f.RetryAfter != "" {
