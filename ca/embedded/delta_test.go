@@ -189,7 +189,7 @@ func TestAddressesInCertificates(t *testing.T) {
 // list, as a relying party does that keeps the full one.
 func TestOpenSSLUsesTheDelta(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl is not installed")
+		t.Fatal("openssl is missing: install the package openssl")
 	}
 	at := &clock{time.Now()}
 	authority, _ := publishingCA(t, at, nil)

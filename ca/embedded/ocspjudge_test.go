@@ -20,7 +20,7 @@ import (
 // TestOpenSSLAsksByOCSP has openssl ask and verify, and decide with the answer.
 func TestOpenSSLAsksByOCSP(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl is not installed")
+		t.Fatal("openssl is missing: install the package openssl")
 	}
 	for _, kind := range []embedded.KeyKind{embedded.RSA2048, embedded.P256, embedded.P384} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -131,7 +131,7 @@ func BenchmarkOCSP(b *testing.B) {
 // TestOpenSSLReadsTheStore reads a signer that is kept as PEM.
 func TestOpenSSLReadsTheStore(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl is not installed")
+		t.Fatal("openssl is missing: install the package openssl")
 	}
 	dir := t.TempDir()
 	authority := mustOpen(t, embedded.Config{Dir: caFolder(t, embedded.P256), Register: catest.NewRegister()})
