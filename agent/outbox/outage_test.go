@@ -123,6 +123,7 @@ func TestInheritedPauses(t *testing.T) {
 			n.revoke = func() error { return ca.ErrUnavailable }
 		})
 		w.later(10 * time.Second)
+		w.stop() // or it might claim first what the others are to tell
 		w.n.set(func(n *neighbour) { n.attempts, n.fail, n.revoke = nil, nil, nil })
 		next := outbox.New(w.out.Config)
 		next.Inherit(w.out, func(journal.Lane) bool { return true })

@@ -114,7 +114,8 @@ type world struct {
 	out     *outbox.Outbox
 	cert    []byte
 	count   int
-	kill    func() // ends the outbox and closes the journal
+	stop    func() // ends the outbox
+	kill    func() // and closes the journal
 }
 
 func inWorld(t *testing.T, change func(*outbox.Config), test func(t *testing.T, w *world)) {
@@ -156,9 +157,9 @@ func inOutage(t *testing.T, n int, withheld time.Duration, change func(*outbox.C
 			time.Sleep(time.Nanosecond) // until the test waits: it first says how the neighbours behave
 			_ = w.out.Run(ctx)
 		}()
+		w.stop = func() { cancel(); <-done }
 		w.kill = func() {
-			cancel()
-			<-done
+			w.stop()
 			if err := w.journal.Close(); err != nil {
 				t.Error(err)
 			}
