@@ -37,8 +37,8 @@ func TestOpenJobsHaveABound(t *testing.T) {
 		}
 		w.issuing.set(func() { w.issuing.fail = nil })
 		time.Sleep(90 * time.Minute)
-		if len(w.cloud.told) != 20 {
-			t.Errorf("%d answered, want 20", len(w.cloud.told))
+		if n := w.cloud.answered(); n != 20 {
+			t.Errorf("%d answered, want 20", n)
 		}
 		if p := w.running.Problems(); len(p) != 0 {
 			t.Errorf("problems %q", p)

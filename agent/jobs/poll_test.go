@@ -224,7 +224,9 @@ func TestNoJobTwiceWithTwoInstances(t *testing.T) {
 		two := w.start()
 		time.Sleep(30 * time.Second)
 		one()
-		time.Sleep(2 * time.Minute)
+		// A job that found the CA busy waits for 36 s at the most, then for 72 s
+		// and for 144 s, each time after five seconds at the door.
+		time.Sleep(6 * time.Minute)
 		two()
 		w.answers(want)
 		for serial, n := range w.issuing.revoked {

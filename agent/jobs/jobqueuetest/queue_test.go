@@ -285,15 +285,12 @@ func TestWhomTheClientTrusts(t *testing.T) {
 	if _, err := pinned.Download(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "pinned") {
 		t.Errorf("another certificate than the pinned one: %v", err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := net.Dial("tcp", s.server.Listener.Addr().String()) // nobody can listen on our end of it
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.newClient("https://"+address, func(*jobqueue.Config) {}).Download(t.Context(), 1); !errors.Is(err, jobqueue.ErrNotReached) {
+	defer taken.Close()
+	if _, err := s.newClient("https://"+taken.LocalAddr().String(), func(*jobqueue.Config) {}).Download(t.Context(), 1); !errors.Is(err, jobqueue.ErrNotReached) {
 		t.Errorf("nobody there: %v", err)
 	}
 	for _, url := range []string{"http://queue.example", "https://u:p@queue.example", "https://queue.example?x", "queue.example", ""} {
