@@ -122,10 +122,26 @@ func (f *fakeService) Trace(_ context.Context, transaction string) ([]control.Tr
 	return []control.TraceEvent{{TransactionID: transaction, State: "refused", Rule: "key_size"}}, f.err
 }
 
+// socketPath is short: a socket's path has a hundred octets or so, and the name
+// of a test would be in that of its folder.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "c.sock")
+}
+
 // serve runs the socket until the test ends.
 func serve(t *testing.T, svc control.Service) (*control.Client, *observer.ObservedLogs) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "c.sock")
+	path := socketPath(t)
 	l, err := control.Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +244,7 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 
 func TestListen(t *testing.T) {
 	t.Run("a socket left by a dead process is replaced", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "c.sock")
+		path := socketPath(t)
 		dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 		if err != nil {
 			t.Fatal(err)
@@ -253,7 +269,7 @@ func TestListen(t *testing.T) {
 		}
 	})
 	t.Run("another kind of file stays", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "c.sock")
+		path := socketPath(t)
 		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -273,7 +289,7 @@ func TestListen(t *testing.T) {
 }
 
 func TestDialWithoutService(t *testing.T) {
-	_, err := control.Dial(filepath.Join(t.TempDir(), "c.sock"))
+	_, err := control.Dial(socketPath(t))
 	if err == nil || !strings.Contains(err.Error(), "is it running") {
 		t.Errorf("got %v", err)
 	}
