@@ -67,6 +67,9 @@ func TestCreatedCertificateIsWhatTheInstructionsAsk(t *testing.T) {
 func TestCreatedCertificateAsOpensslReadsIt(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
+		if runtime.GOOS == "linux" {
+			t.Fatal("this test needs openssl: apt-get install openssl")
+		}
 		t.Skip("openssl is not installed")
 	}
 	w := newWorld(t)
