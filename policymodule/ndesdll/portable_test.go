@@ -88,7 +88,7 @@ func newPortable(t *testing.T) *portable {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	hung := time.AfterFunc(time.Minute, func() { c.Process.Kill() })
+	hung := time.AfterFunc(5*time.Minute, func() { c.Process.Kill() })
 	p := &portable{t: t, in: in, out: bufio.NewScanner(out)}
 	p.out.Buffer(nil, 4<<20)
 	t.Cleanup(func() {

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../src/address.h"
 #include "../src/encoding.h"
@@ -251,14 +250,11 @@ static uint32_t roll(uint32_t below)
 	return state % below;
 }
 
-/* fuzz mutates the seeds for so many milliseconds of processor time. */
-static void fuzz(struct slice *seeds, int seed_count, long ms, uint32_t seed)
+/* fuzz mutates the seeds so many times. */
+static void fuzz(struct slice *seeds, int seed_count, long rounds, uint32_t seed)
 {
-	clock_t end = clock() + ms * (CLOCKS_PER_SEC / 1000);
-	unsigned long rounds = 0;
-
 	state = seed | 1;
-	for (; clock() < end; rounds++) {
+	for (long round = 0; round < rounds; round++) {
 		struct slice s = seeds[roll((uint32_t)seed_count)];
 		size_t n = roll(8) == 0 ? roll((uint32_t)s.length + 1) : s.length;
 		uint8_t *at = exact(s.at, s.length);
@@ -270,7 +266,7 @@ static void fuzz(struct slice *seeds, int seed_count, long ms, uint32_t seed)
 		try(at, n);
 		free(at);
 	}
-	printf("%lu", rounds);
+	printf("%ld", rounds);
 }
 
 static void call(char **w, struct slice *seeds, int *seed_count)
