@@ -28,14 +28,15 @@ type KDC struct {
 }
 
 // StartKDC starts a KDC for a realm with principals and their passwords. It
-// skips the test where krb5kdc is missing, but on a build server it fails.
+// skips the test where krb5kdc is missing, but on a build server and in the
+// suites with build tags it fails.
 func StartKDC(t testing.TB, realm string, principals map[string]string) *KDC {
 	t.Helper()
 	for _, program := range []string{"krb5kdc", "kdb5_util", "kadmin.local", "kinit"} {
 		if findProgram(program) != "" {
 			continue
 		}
-		if os.Getenv("CI") == "" {
+		if os.Getenv("CI") == "" && !required {
 			t.Skipf("%s is missing: install the Debian packages krb5-kdc, krb5-admin-server and krb5-user", program)
 		}
 		t.Fatalf("%s is missing: install the Debian packages krb5-kdc, krb5-admin-server and krb5-user", program)
