@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -317,7 +316,7 @@ func (b *besieged) bombs(t *testing.T) {
 	t.Run("P12 memory", func(t *testing.T) {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.running.cmd.Process.Pid))
 		if err != nil {
-			t.Skip("this system does not tell")
+			t.Fatal(err)
 		}
 		_, after, _ := strings.Cut(string(status), "VmHWM:")
 		kib, err := strconv.Atoi(strings.Fields(after)[0])
@@ -370,12 +369,8 @@ func (b *besieged) hugeKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	mustRefuse(t, exchange(swapKey(t, der, own, spki), self.Certificate), scep.BadMessageCheck)
 	mustRefuse(t, exchange(der, swapKey(t, self.Certificate, own, spki)), scep.BadAlg)
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("it took %v", d)
-	}
 	if n := len(b.certificates()) - before; n != 0 {
 		t.Errorf("the CA issued %d certificates", n)
 	}
@@ -425,11 +420,8 @@ func (b *besieged) slow(t *testing.T) {
 	}
 	defer b.during(t)()
 	b.get(fencedPath, b.enrol(4, b.request("patient", b.static)))
-	// read_header_timeout is 2s here.
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	deadline, _ := ctx.Deadline()
-	_ = open[0].SetReadDeadline(deadline)
+	// read_header_timeout is 5s here.
+	_ = open[0].SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.ReadAll(open[0]); err != nil {
 		t.Errorf("a connection without a header is kept: %v", err)
 	}

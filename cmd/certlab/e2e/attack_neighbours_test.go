@@ -119,7 +119,7 @@ func (p *point) client(name string) *http.Client {
 	// not read, now and then before its answer was seen.
 	transport := &http.Transport{TLSClientConfig: cfg}
 	p.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Timeout: 20 * time.Second, Transport: transport}
+	return &http.Client{Timeout: 2 * time.Minute, Transport: transport}
 }
 
 func (p *point) question(transaction string, csr []byte) map[string]any {

@@ -136,13 +136,7 @@ func (b *besieged) sendAtOnce(d *scepclient.Client, messages []*scepclient.Messa
 	var all sync.WaitGroup
 	for _, m := range messages {
 		all.Go(func() {
-			var r *scepclient.Reply
-			var err error
-			for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-				if r, err = d.Send(b.t.Context(), m); err == nil && r.Status != scep.Pending {
-					break
-				}
-			}
+			r, err := patiently(b.t, d, m)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/agent/control"
+	"github.com/certconnector/certconnector/internal/freeport"
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune/intunetest"
 	"github.com/certconnector/certconnector/scep"
@@ -93,7 +94,7 @@ func besiege(t *testing.T) *besieged {
 		b.passwords[name] = b.secret(rand.Text() + rand.Text()[:6])
 		writeFile(t, b.path(name), []byte(b.passwords[name]+"\n"))
 	}
-	mdms := freeAddress(t)
+	mdms := freeport.ForTest(t)
 	b.page = "http://" + mdms + "/certsrv/mscep_admin/"
 
 	text, err := os.ReadFile(b.path("certconnector.yaml"))
@@ -103,7 +104,7 @@ func besiege(t *testing.T) *besieged {
 	edited := strings.NewReplacer(
 		"\nlisteners:\n", "\nlisteners:\n  - {name: mdms, address: \""+mdms+"\", faces: [challenges], plain_http: true}\n",
 		"\njournal:", b.moreEndpoints()+"\njournal:",
-		"limits: {", "limits: {read_header_timeout: 2s, ",
+		"limits: {", "limits: {read_header_timeout: 5s, ",
 	).Replace(string(text))
 	const right = "{endpoint: onetime, subject: [\"CN=*.corp.example\"], san: [\"dns:*.corp.example\"]"
 	edited += "principals:\n" +
@@ -129,7 +130,7 @@ func (b *besieged) moreEndpoints() string {
     templates: {general: device}
     allow: {subject: ["CN=*.corp.example"], san: ["dns:*.corp.example"]}
     renewal: {without_challenge: true}
-    answer_within: 4s
+    answer_within: 40s
     ra:
       signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
       encryption: {certificate: ra/encryption.crt.pem, key: ra/encryption.key.pem}
@@ -271,7 +272,7 @@ func (b *besieged) heard(der []byte, failures int) {
 		return failed, succeeded
 	}
 	if failures > 0 {
-		eventually(b.t, "the cloud hears of the failure", 10*time.Second, func() bool { f, _ := count(); return f == failures })
+		eventually(b.t, "the cloud hears of the failure", func() bool { f, _ := count(); return f == failures })
 	}
 	if failed, succeeded := count(); failed != failures || succeeded != 0 {
 		b.t.Errorf("the cloud heard of %d failures and %d successes, want %d and none", failed, succeeded, failures)

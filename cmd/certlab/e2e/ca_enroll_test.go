@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/certconnector/certconnector/ca/adcstest"
 	"github.com/certconnector/certconnector/internal/testkeys"
@@ -55,8 +54,8 @@ func (c *corp) certmongerAt(path, challenge string) {
 	d := shortDir(t)
 	out := certmonger(t, d, fmt.Sprintf(`
 getcert add-scep-ca -c probe -u %[1]q
-for i in 1 2 3 4 5 6 7 8 9 10; do getcert list-cas -c probe | grep -q 'CA certificate' && break; sleep 0.5; done
-getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 20
+known
+getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 200
 getcert list -i req1
 `, c.url(path), d, cmName, challenge))
 	if lastStatus(out) != "MONITORING" {
@@ -189,7 +188,7 @@ func TestADCSRefuses(t *testing.T) {
 				defer c.during(t)()
 				d, tx := c.prepare("windows", bridgePath(bridge, row.use), testkeys.RSA2048(i))
 				mustRefuse(t, until(t, d, tx.Message, scep.Failure), scep.BadRequest)
-				eventually(t, "the cloud is told", 10*time.Second, func() bool { return c.toldRefusal(tx.Message.TransactionID) != 0 })
+				eventually(t, "the cloud is told", func() bool { return c.toldRefusal(tx.Message.TransactionID) != 0 })
 				if got := c.toldRefusal(tx.Message.TransactionID); int32(got) != row.hresult {
 					t.Errorf("the cloud was told %#x, want %#x", uint32(got), uint32(row.hresult))
 				}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -47,14 +46,12 @@ func TestADCSRoads(t *testing.T) {
 
 	c.gate.shut()
 	key := testkeys.RSA2048(2)
-	d, tx := c.prepare("windows", bridgePath(overBoth, "intune"), key)
+	d, tx := c.prepare("windows", bridgePath(overBoth, "soon"), key)
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-	defer cancel()
-	if r, err := d.Send(ctx, tx.Message); err != nil || r.Status != scep.Pending {
+	if r, err := d.Send(t.Context(), tx.Message); err != nil || r.Status != scep.Pending {
 		t.Fatalf("while no road is open the device gets %v, %v; want PENDING", r, err)
 	}
-	if took := time.Since(began); took > 5*time.Second { // answer_within is 2s
+	if took := time.Since(began); took > 50*time.Second { // submit_within is a minute, answer_within 2 s
 		t.Errorf("the device waited %v", took)
 	}
 	if n := len(c.issued()); n != 2 {

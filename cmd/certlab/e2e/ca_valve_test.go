@@ -5,12 +5,12 @@ package e2e
 import (
 	"crypto/tls"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
+
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // valve is a TCP proxy whose address stays while what is behind it is cut off.
@@ -26,7 +26,7 @@ type valve struct {
 func newValve(t *testing.T, behind string) *valve {
 	t.Helper()
 	v := &valve{behind: behind, conns: map[net.Conn]bool{}}
-	v.open(t, steadyAddress(t))
+	v.open(t, freeport.ForTest(t))
 	t.Cleanup(v.shut)
 	return v
 }
@@ -88,24 +88,6 @@ func (v *valve) pass(front net.Conn) {
 	delete(v.conns, front)
 	delete(v.conns, back)
 	v.mu.Unlock()
-}
-
-// steadyPort counts below the ports that Linux gives to connections (32768 and
-// above): who listens again at one of these finds it free, whatever else runs.
-var steadyPort atomic.Int32
-
-// steadyAddress is an address that is free, and stays so.
-func steadyAddress(t *testing.T) string {
-	t.Helper()
-	for range 4000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 28000+steadyPort.Add(1)%4000)
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address
-		}
-	}
-	t.Fatal("no port below 32768 is free")
-	return ""
 }
 
 func portOf(t *testing.T, address string) int {

@@ -3,8 +3,12 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -104,7 +108,7 @@ func talk(t *testing.T, cfg adcs.Config) {
 			t.Error(err)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	csr, err := pkcs10.Parse(newRequest(t))
 	if err != nil {
@@ -134,7 +138,12 @@ func record(t *testing.T, kdcPort int, ports []int, do func()) string {
 	t.Helper()
 	dir := shortDir(t)
 	file := dir + "/frames.pcapng"
-	filter := fmt.Sprintf("tcp port %d", kdcPort)
+	mark, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mark.Close()
+	filter := fmt.Sprintf("tcp port %d or tcp port %d", kdcPort, portOf(t, mark.Addr().String()))
 	for _, p := range ports {
 		filter += fmt.Sprintf(" or tcp port %d", p)
 	}
@@ -144,17 +153,26 @@ func record(t *testing.T, kdcPort int, ports []int, do func()) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// It captures when its file has its header and frames arrive in it.
-	grew := func(than int64) bool { info, err := os.Stat(file); return err == nil && info.Size() > than }
-	eventually(t, "dumpcap captures: "+out.String(), 10*time.Second, func() bool {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
-		if err == nil {
-			conn.Close()
-		}
-		return grew(600)
-	})
+	// A text at another port, sent until it is in the file: it captures then, and
+	// has written whatever came before.
+	captured := func(what string) {
+		text := rand.Text()
+		eventually(t, what, func() bool {
+			conn, err := net.Dial("tcp", mark.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.WriteString(conn, text)
+			if err = errors.Join(err, conn.Close()); err != nil {
+				t.Fatal(err)
+			}
+			b, _ := os.ReadFile(file) // it may not be there yet
+			return bytes.Contains(b, []byte(text))
+		})
+	}
+	captured("dumpcap begins")
 	do()
-	time.Sleep(1500 * time.Millisecond) // dumpcap hands over what it has once a second
+	captured("dumpcap has written all")
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

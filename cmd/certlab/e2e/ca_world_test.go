@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/certconnector/certconnector/ca/adcstest"
+	"github.com/certconnector/certconnector/internal/freeport"
 	"github.com/certconnector/certconnector/scep"
 	"github.com/certconnector/certconnector/scep/scepclient"
 )
@@ -89,7 +90,7 @@ func newCorpOf(t *testing.T, kdc *adcstest.KDC, bridge string) *corp {
 		t.Fatal(err)
 	}
 	writeFile(t, c.path("svc.keytab"), keytab)
-	address := steadyAddress(t)
+	address := freeport.ForTest(t)
 	c.edit(func(text string) string {
 		text = strings.Replace(text, strings.TrimPrefix(c.base, "http://"), address, 1)
 		text = strings.Replace(text, "\ncas:\n", "\ncas:\n"+c.casText(), 1)
@@ -124,7 +125,7 @@ func (c *corp) startCA() {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	c.serveRPC(portOf(t, steadyAddress(t)))
+	c.serveRPC(portOf(t, freeport.ForTest(t)))
 	if c.web, err = c.mock.ServeCertsrv(adcstest.WebOptions{WebAuth: adcstest.WebAuth{Keytab: c.kdc.KeytabFile}}); err != nil {
 		t.Fatal(err)
 	}
@@ -161,11 +162,11 @@ func (c *corp) casText() string {
 	}
 	writeFile(c.t, c.path("soap.pem"), serverCertificate(c.t, policy.Host))
 	kerberos := fmt.Sprintf("kerberos: {principal: svc@%s, keytab: svc.keytab, krb5_conf: %q", c.kdc.Realm, c.kdc.ConfigFile)
-	rpc := fmt.Sprintf("config: '%s', address: 127.0.0.1, endpoint_mapper_port: %d, submit_within: 5s, %s}", c.mock.Config(), c.rpc.EndpointMapperPort(), kerberos)
+	rpc := fmt.Sprintf("config: '%s', address: 127.0.0.1, endpoint_mapper_port: %d, submit_within: 1m, %s}", c.mock.Config(), c.rpc.EndpointMapperPort(), kerberos)
 	return fmt.Sprintf(`  - {name: dcom, chain: chain.pem, adcs: {%[1]s, revoke: csra, approve: true}}
   - {name: icpr, chain: chain.pem, adcs: {%[1]s, issue: [icpr], find: ""}}
-  - {name: web, chain: chain.pem, certsrv: {url: "https://%[2]s/certsrv/", ca_file: web.pem, submit_within: 5s, %[3]s, spn: HTTP/%[4]s}}}
-  - {name: soap, chain: chain.pem, wstep: {policy: %[5]q, ca_file: soap.pem, submit_within: 5s, user: {user: 'CORP\svc', password: {file: svc.password}}}}
+  - {name: web, chain: chain.pem, certsrv: {url: "https://%[2]s/certsrv/", ca_file: web.pem, submit_within: 1m, %[3]s, spn: HTTP/%[4]s}}}
+  - {name: soap, chain: chain.pem, wstep: {policy: %[5]q, ca_file: soap.pem, submit_within: 1m, user: {user: 'CORP\svc', password: {file: svc.password}}}}
   - {name: roads, chain: chain.pem, roads: [dcom, web]}
 `, rpc, c.gate.address, kerberos, caHost, policy)
 }
@@ -180,7 +181,8 @@ func (c *corp) endpointsText() string {
 		for _, e := range []struct{ use, policy, template, more string }{
 			{"static", static, deviceTemplate, "\n    renewal: {without_challenge: true}"},
 			{"intune", intune, deviceTemplate, ""},
-			{"manual", static, manualTemplate, ""},
+			{"soon", intune, deviceTemplate, "\n    " + soonAnswer},
+			{"manual", static, manualTemplate, "\n    " + soonAnswer},
 			{"forbidden", intune, forbiddenTemplate, ""},
 			{"unknown", intune, unknownTemplate, ""},
 		} {

@@ -13,6 +13,14 @@ import (
 	"github.com/certconnector/certconnector/intune/intunetest"
 )
 
+// certmongerWaits are functions for scripts: known waits until the CA's
+// certificates have come, settled REQUEST STATES until a request is in one of
+// these states, and prints it as it is then. A state may last shortly only.
+const certmongerWaits = `
+known() { for i in $(seq 400); do getcert list-cas -c probe | grep -q 'CA certificate' && return; sleep 0.5; done; }
+settled() { for i in $(seq 400); do out=$(getcert list -i "$1"); echo "$out" | grep -Eq "status: ($2)\$" && break; sleep 0.25; done; echo "$out"; }
+`
+
 // certmonger runs the service on a private socket, without D-Bus, for the
 // length of one script. It returns what the script printed; getcert exits with
 // 0 whatever happened, so that the text and the files are what counts. wrap is
@@ -30,8 +38,8 @@ func certmonger(t *testing.T, dir, script string, wrap ...string) string {
 			t.Fatal(err)
 		}
 	}
-	writeFile(t, dir+"/steps.sh", []byte(script))
-	args := append(append([]string{"80"}, wrap...), "certmonger", "-L", "-P", dir+"/sock", "-n", "-d", "1", "-p", dir+"/pid", "-c", "sh "+dir+"/steps.sh")
+	writeFile(t, dir+"/steps.sh", []byte(certmongerWaits+script))
+	args := append(append([]string{"280"}, wrap...), "certmonger", "-L", "-P", dir+"/sock", "-n", "-d", "1", "-p", dir+"/pid", "-c", "sh "+dir+"/steps.sh")
 	o := execute(t, dir, env, "timeout", args...)
 	return o.stdout + o.stderr
 }
@@ -86,15 +94,21 @@ func (w *world) certmongerRun(rec *recorder, path string, challenge func() strin
 	first := challenge()
 	out := certmonger(t, d, fmt.Sprintf(`
 getcert add-scep-ca -c probe -u %[1]q
-for i in 1 2 3 4 5 6 7 8 9 10; do getcert list-cas -c probe | grep -q 'CA certificate' && break; sleep 0.5; done
+known
 step() { getcert list -i req1; cp %[2]s/c.crt "%[2]s/$1.crt"; }
-getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 20 -v
+getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 200 -v
 step 1-enrolled
-getcert resubmit -i req1 -L %[5]q -w --wait-timeout 20
+getcert resubmit -i req1 -L %[5]q -w --wait-timeout 200
 step 2-resubmitted
-getcert rekey -i req1 -L %[6]q -w --wait-timeout 20
+getcert rekey -i req1 -L %[6]q -w --wait-timeout 200
 step 3-rekeyed
-getcert resubmit -i req1 -L %[4]q -w --wait-timeout 8
+getcert resubmit -i req1 -L %[4]q
+for i in $(seq 400); do
+	out=$(getcert list -i req1)
+	echo "$out" | grep -q 'ca-error:' && break
+	echo "$out" | grep -q 'status: MONITORING' && ! cmp -s %[2]s/c.crt %[2]s/3-rekeyed.crt && break
+	sleep 0.25
+done
 echo LAST
 step 4-old-challenge
 `, rec.URL+path, d, cmName, first, challenge(), challenge()))
@@ -152,13 +166,13 @@ func TestCertmongerPolls(t *testing.T) {
 	config := w.path("certconnector.yaml")
 	out := certmonger(t, d, fmt.Sprintf(`
 getcert add-scep-ca -c probe -u %[1]q
-for i in 1 2 3 4 5 6 7 8 9 10; do getcert list-cas -c probe | grep -q 'CA certificate' && break; sleep 0.5; done
-getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 5
-getcert list -i req1
+known
+getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048
+settled req1 'CA_WORKING|CA_UNREACHABLE'
 test -e %[2]s/c.crt && echo TOO EARLY
 id=$(%[5]s requests list --config %[6]s --state parked --json | sed -n 's/.*"id": "\([0-9]*\)".*/\1/p' | head -1)
 %[5]s requests approve "$id" --config %[6]s
-getcert resubmit -i req1 -w --wait-timeout 20
+getcert resubmit -i req1 -w --wait-timeout 200
 getcert list -i req1
 `, rec.URL+approvalPath, d, cmName, w.static, built.release, config))
 	if strings.Contains(out, "TOO EARLY") || !strings.Contains(out, "is approved") || lastStatus(out) != "MONITORING" {
@@ -179,11 +193,11 @@ func TestCertmongerReadsRepliesWithContent(t *testing.T) {
 	d := shortDir(t)
 	out := certmonger(t, d, fmt.Sprintf(`
 getcert add-scep-ca -c probe -u %[1]q
-for i in 1 2 3 4 5 6 7 8 9 10; do getcert list-cas -c probe | grep -q 'CA certificate' && break; sleep 0.5; done
-getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 5
-getcert list -i req1
-getcert request -c probe -I req2 -k %[2]s/d.key -f %[2]s/d.crt -N CN=%[3]s -D %[3]s -L wrong -G rsa -g 2048 -w --wait-timeout 5
-getcert list -i req2
+known
+getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048
+settled req1 'CA_WORKING|CA_UNREACHABLE'
+getcert request -c probe -I req2 -k %[2]s/d.key -f %[2]s/d.crt -N CN=%[3]s -D %[3]s -L wrong -G rsa -g 2048
+settled req2 'CA_REJECTED|CA_UNREACHABLE'
 `, w.url(fullPath), d, cmName, w.static))
 	states := monitored.FindAllStringSubmatch(out, -1)
 	if len(states) < 2 || states[0][1] != "CA_WORKING" || lastStatus(out) != "CA_REJECTED" {

@@ -33,7 +33,7 @@ type outcome struct {
 // execute runs a foreign program in a folder.
 func execute(t *testing.T, dir string, env []string, name string, args ...string) outcome {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

@@ -17,6 +17,11 @@ import (
 	"github.com/certconnector/certconnector/agent/control"
 )
 
+// patience is how long anything may take that certainly happens: a machine that
+// is shared takes seconds for what takes milliseconds here. Who waits so long
+// has a failure, and nobody who has none waits.
+const patience = 3 * time.Minute
+
 // connector is one run of the program.
 type connector struct {
 	cmd    *exec.Cmd
@@ -65,8 +70,8 @@ func (w *world) startAs(binary string, env []string, wrap ...string) *connector 
 // await polls GetCACaps until the connector answers.
 func (w *world) await(c *connector) {
 	w.t.Helper()
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(3 * time.Millisecond) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(3 * time.Millisecond) {
 		select {
 		case <-c.ended:
 			b, _ := os.ReadFile(w.path("stderr"))
@@ -108,8 +113,8 @@ func (w *world) terminate(pid int) {
 		if c.err != nil {
 			w.t.Errorf("the connector did not end in order: %v", c.err)
 		}
-	case <-time.After(12 * time.Second): // shutdown_grace is 10s
-		w.t.Error("the connector did not end within its grace")
+	case <-time.After(patience): // shutdown_grace is 30s
+		w.t.Error("the connector did not end, long after its grace")
 		_ = c.cmd.Process.Kill()
 		<-c.ended
 	}
@@ -129,7 +134,7 @@ func (w *world) awaitDeath() {
 	select {
 	case <-w.running.ended:
 		w.running = nil
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		w.t.Fatal("the failpoint was not met")
 	}
 }
@@ -162,7 +167,7 @@ func (w *world) requests(filter ...string) []control.Request {
 // awaitRequest waits until a request of an endpoint is in a state.
 func (w *world) awaitRequest(endpoint, state string) control.Request {
 	w.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if list := w.requests("--endpoint", endpoint, "--state", state); len(list) > 0 {
 			return list[0]
 		}

@@ -98,8 +98,8 @@ func send(t *testing.T, d *scepclient.Client, m *scepclient.Message) *scepclient
 func until(t *testing.T, d *scepclient.Client, m *scepclient.Message, want scep.Status) *scepclient.Reply {
 	t.Helper()
 	var last string
-	for deadline := time.Now().Add(100 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		r, err := d.Send(ctx, m)
 		cancel()
 		if err == nil && r.Status == want {

@@ -43,6 +43,9 @@ func withCA(t *testing.T) {
 	}
 }
 
+// askedEverySecond is a tenant's key.
+const askedEverySecond = "    revocation: {interval: 1s, at_most_per_hour: 100000}\n"
+
 // newRevoking makes such a world. The interval is one that only a custom cloud
 // may have; the simulated cloud has no cool-down, and offers a request again
 // at each question until it is answered.
@@ -51,7 +54,7 @@ func newRevoking(t *testing.T) *revoking {
 	w := newWorldOf(t, false)
 	w.edit(func(text string) string {
 		for old, with := range map[string]string{
-			"    ca_file: cloud.pem\n": "    ca_file: cloud.pem\n    revocation: {interval: 1s, at_most_per_hour: 100000}\n",
+			"    ca_file: cloud.pem\n": "    ca_file: cloud.pem\n" + askedEverySecond,
 			"    faces: [scep]\n":      "    faces: [scep, crl]\n",
 		} {
 			if strings.Count(text, old) != 1 {
@@ -94,7 +97,7 @@ func (r *revoking) stock(n int) []*x509.Certificate {
 					r.t.Error(err)
 					return
 				}
-				for deadline := time.Now().Add(time.Minute); list[i] == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+				for deadline := time.Now().Add(patience); list[i] == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 					if reply, err := d.Send(r.t.Context(), tx.Message); err == nil && reply.Status == scep.Success {
 						list[i] = reply.Certificate
 					}
@@ -107,6 +110,22 @@ func (r *revoking) stock(n int) []*x509.Certificate {
 		r.t.Fatal("not every device of the stock got its certificate")
 	}
 	return list
+}
+
+// unasked is a device of another endpoint and a stock, enrolled while the cloud
+// is not asked: so the first question comes as soon as the connector starts,
+// whatever the interval is then.
+func (r *revoking) unasked(n int) (other *x509.Certificate, stock []*x509.Certificate) {
+	r.t.Helper()
+	r.edit(func(text string) string { return strings.Replace(text, askedEverySecond, "", 1) })
+	r.start()
+	_, _, other = r.holder(staticPath)
+	stock = r.stock(n)
+	r.stop()
+	r.edit(func(text string) string {
+		return strings.Replace(text, "    ca_file: cloud.pem\n", "    ca_file: cloud.pem\n"+askedEverySecond, 1)
+	})
+	return other, stock
 }
 
 // wanted has the cloud ask for a certificate that it was told of.
@@ -216,7 +235,7 @@ func (r *revoking) listed() []string {
 func (r *revoking) awaitListed(want []string) {
 	r.t.Helper()
 	var list []string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		if list = r.listed(); slices.Equal(list, want) {
 			return
 		}
@@ -304,10 +323,7 @@ func TestRevocationDeathAtEachStep(t *testing.T) {
 	for _, d := range deathsOfRevocations {
 		t.Run(d.at, func(t *testing.T) {
 			r := newRevoking(t)
-			r.start()
-			_, _, other := r.holder(staticPath)
-			certs := r.stock(5) // one of which stays as it is
-			r.stop()
+			other, certs := r.unasked(5) // one of which stays as it is
 			r.wanted(serialText(certs[0]))
 			r.oddly(0, serialText(certs[1]))
 			r.oddly(3, serialText(certs[2]))
@@ -328,7 +344,7 @@ func TestRevocationDeathAtEachStep(t *testing.T) {
 				t.Errorf("the cloud was told already: %t, want %t", told, d.twice)
 			}
 			r.start()
-			jobs := book.await(time.Minute, r.told, r.answered)
+			jobs := book.await(r.told, r.answered)
 			most := 1
 			if d.twice {
 				most = 2
@@ -359,7 +375,7 @@ func TestRandomKillsOfRevocations(t *testing.T) {
 	var actor sync.WaitGroup
 	actor.Go(func() { c.act(1, service) })
 	book, fresh := newLedger(r.world), map[string]bool{}
-	book.storm(kills, r.told, func(i int) {
+	done := book.storm(kills, r.told, func(i int) {
 		serial := serialText(stock[i])
 		switch i % 4 {
 		case 0, 1:
@@ -381,14 +397,14 @@ func TestRandomKillsOfRevocations(t *testing.T) {
 	during := counted(book.seen, "revocations/", func(r jobRow) bool { return r.succeeded })
 	r.resume()
 	close(c.stop)
-	time.AfterFunc(afterwards, func() { close(c.end) })
+	time.AfterFunc(patience, func() { close(c.end) })
 	actor.Wait()
 	for _, err := range c.errs {
 		t.Error(err)
 	}
-	jobs := book.await(2*time.Minute, r.told, r.answered)
+	jobs := book.await(r.told, r.answered)
 	t.Logf("%d certificates revoked while kills went on; %d devices enrolled meanwhile", during, len(c.delivered))
-	if during < kills/2 || book.busy < kills/10 || len(fresh) < kills/20 {
+	if during < done/underLoad || book.busy < someBusy || len(fresh) < done/20 {
 		t.Errorf("%d revocations during the kills, %d kills under way, %d fresh devices: the load was no load", during, book.busy, len(fresh))
 	}
 	r.reconcileRevocations(jobs, kills)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune/intunetest"
@@ -94,7 +93,7 @@ func (n *ndes) takeCertificate(name string) *x509.Certificate {
 // awaitTold waits until the cloud has taken a certificate.
 func (n *ndes) awaitTold(cert *x509.Certificate) {
 	n.t.Helper()
-	eventually(n.t, "the cloud knows of the certificate", 20*time.Second, func() bool {
+	eventually(n.t, "the cloud knows of the certificate", func() bool {
 		list := n.cloud.Notifications()
 		return len(list) > 0 && list[len(list)-1].Success && list[len(list)-1].SerialNumber == serialText(cert)
 	})
@@ -151,7 +150,7 @@ func TestNDESFrontEndReleasesItself(t *testing.T) {
 		first, second := n.takeCertificate("phone"), n.takeCertificate("stowaway")
 		n.report(first, http.StatusNoContent, "")
 		n.report(second, http.StatusConflict, "outcome_differs")
-		eventually(t, "the second certificate is revoked", 20*time.Second, func() bool { return n.revoked()[serialText(second)] })
+		eventually(t, "the second certificate is revoked", func() bool { return n.revoked()[serialText(second)] })
 		if n.revoked()[serialText(first)] {
 			t.Error("the first certificate is revoked")
 		}
@@ -191,7 +190,7 @@ func TestNDESReportDies(t *testing.T) {
 			if d.recorded {
 				n.awaitTold(cert)
 			}
-			eventually(t, "the report is taken", 20*time.Second, func() bool {
+			eventually(t, "the report is taken", func() bool {
 				status, answer, err := n.post("Notify", cert)
 				if err != nil || status != http.StatusNoContent && status != http.StatusAccepted {
 					t.Fatalf("the repeated report gets %d %v, %v", status, answer, err)

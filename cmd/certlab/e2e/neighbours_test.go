@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // neighbourName is the DNS name in the client certificate of neighbours.
@@ -82,7 +84,7 @@ func neighbourClient(t *testing.T, dir string, shown bool) *http.Client {
 		cfg.Certificates = []tls.Certificate{pair}
 	}
 	// A connection of its own for each call: the other side dies at times.
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
+	return &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
 }
 
 // invite adds a listener with mutual TLS to a connector that does not run, and
@@ -93,7 +95,7 @@ func (w *world) invite(face, more string) string {
 		w.t.Fatal(err)
 	}
 	neighbours(w.t, w.neighbours())
-	address := freeAddress(w.t)
+	address := freeport.ForTest(w.t)
 	w.edit(func(text string) string {
 		return strings.Replace(text, "listeners:\n", fmt.Sprintf(`listeners:
   - {name: neighbours, address: %q, faces: [%s], client_ca: neighbours/root.pem, tls: {certificate: neighbours/server.pem, key: neighbours/server.key}}

@@ -83,8 +83,8 @@ func (m *mdm) certmongerWithPassword(t *testing.T) {
 	d := shortDir(t)
 	out := certmonger(t, d, fmt.Sprintf(`
 getcert add-scep-ca -c probe -u %[1]q
-for i in 1 2 3 4 5 6 7 8 9 10; do getcert list-cas -c probe | grep -q 'CA certificate' && break; sleep 0.5; done
-getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 20
+known
+getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 200
 getcert list -i req1
 `, m.world.url(passwordPath), d, cmName, fetch()))
 	if _, err := os.Stat(d + "/c.crt"); err != nil || lastStatus(out) != "MONITORING" {

@@ -10,6 +10,8 @@ import (
 	neturl "net/url"
 	"os"
 	"strings"
+
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // mdmBehindProxy adds a listener for MDM servers whose certificates a proxy
@@ -22,7 +24,7 @@ func (w *world) mdmBehindProxy() string {
 		t.Fatal(err)
 	}
 	neighbours(t, w.neighbours())
-	address := freeAddress(t)
+	address := freeport.ForTest(t)
 	endpoint := endpointIn("passwords", passwordPath, "policy: {onetime: {}}", "templates: {general: device}\n    allow: {subject: [\"CN=probe\"]}")
 	w.edit(func(text string) string {
 		text = strings.Replace(text, "listeners:\n", fmt.Sprintf(`listeners:

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certconnector/certconnector/internal/freeport"
 	"github.com/certconnector/certconnector/intune/intunetest"
 	"github.com/certconnector/certconnector/scep/scepclient"
 )
@@ -43,7 +44,7 @@ func serve(t *testing.T, address, name string, args ...string) *server {
 	}
 	go func() { _ = s.cmd.Wait(); close(s.ended) }() // how it ends is seen by what it no longer does
 	t.Cleanup(s.stop)
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.Close()
@@ -63,7 +64,7 @@ func (s *server) stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		_ = s.cmd.Process.Kill()
 		<-s.ended
 	}
@@ -79,7 +80,7 @@ func squid(t *testing.T) (s *server, log string) {
 	need(t, "openssl", "openssl")
 	dir := shortDir(t)
 	writeFile(t, dir+"/users", []byte(proxyUser+":"+must(t, dir, "openssl", "passwd", "-apr1", proxyPassword)))
-	address := freeAddress(t)
+	address := freeport.ForTest(t)
 	writeFile(t, dir+"/squid.conf", []byte(strings.NewReplacer("DIR", dir, "ADDRESS", address).Replace(`
 http_port ADDRESS
 auth_param basic program /usr/lib/squid/basic_ncsa_auth DIR/users
@@ -166,6 +167,9 @@ func TestSquid(t *testing.T) {
 		if page := w.page(admin, "/readyz?verbose"); !strings.Contains(page, "validate: tenant intune: token: network ("+want+")") {
 			t.Errorf("/readyz?verbose says\n%s", page)
 		}
+		w.stop()
+		// squid writes down what was asked after it has answered.
+		awaitLines(t, accessLog, "TCP_DENIED/407", strings.Count(string(before), "TCP_DENIED/407")+1)
 		after, err := os.ReadFile(accessLog)
 		if err != nil {
 			t.Fatal(err)
@@ -173,7 +177,6 @@ func TestSquid(t *testing.T) {
 		if n := strings.Count(string(after[len(before):]), "TCP_DENIED/407"); n != 1 {
 			t.Errorf("squid refused %d times, want one: accounts get locked", n)
 		}
-		w.stop()
 	})
 	t.Run("a proxy that is gone", func(t *testing.T) {
 		defer w.during(t)()
@@ -191,7 +194,7 @@ func TestSquid(t *testing.T) {
 // awaitLines waits until a log has so many lines with a text.
 func awaitLines(t *testing.T, path, text string, lines int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if b, err := os.ReadFile(path); err == nil && strings.Count(string(b), text) >= lines {
 			return
 		}
@@ -208,7 +211,7 @@ func (w *world) behind(proxy *server) {
 
 // showStatus adds a listener for operators, and returns its address.
 func (w *world) showStatus() string {
-	address := freeAddress(w.t)
+	address := freeport.ForTest(w.t)
 	w.edit(func(text string) string {
 		return strings.Replace(text, "listeners:\n", "listeners:\n  - {name: admin, address: \""+address+"\", faces: [status], plain_http: true}\n", 1)
 	})
@@ -223,8 +226,8 @@ func (w *world) certmongerOnce(url, options string, wrap ...string) {
 	challenge := w.challenge(intunetest.Ask{Profile: "certmonger", Device: matrixDevice}).Challenge
 	out := certmonger(t, d, fmt.Sprintf(`
 getcert add-scep-ca -c probe -u %[1]q %[5]s
-for i in 1 2 3 4 5 6 7 8 9 10; do getcert list-cas -c probe | grep -q 'CA certificate' && break; sleep 0.5; done
-getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 20 -v
+known
+getcert request -c probe -I req1 -k %[2]s/c.key -f %[2]s/c.crt -N CN=%[3]s -D %[3]s -L %[4]q -G rsa -g 2048 -w --wait-timeout 200 -v
 getcert list -i req1
 `, url, d, cmName, challenge, options), wrap...)
 	if got := lastStatus(out); got != "MONITORING" {
@@ -311,7 +314,7 @@ func (w *world) nginx(listener string) (front *server, mdm string) {
 	need(t, "nginx", "nginx-light")
 	dir := shortDir(t)
 	w.makeTLS(dir)
-	address, mdm := freeAddress(t), freeAddress(t)
+	address, mdm := freeport.ForTest(t), freeport.ForTest(t)
 	text, second := documented(t)
 	end := strings.LastIndex(text, "}")
 	text = text[:end] + second + text[end:]

@@ -55,5 +55,5 @@ func (w *world) deviceAt(address string) *asker {
 		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 	}
 	w.t.Cleanup(transport.CloseIdleConnections)
-	return &asker{t: w.t, http: &http.Client{Transport: transport, Timeout: 20 * time.Second}}
+	return &asker{t: w.t, http: &http.Client{Transport: transport, Timeout: 2 * time.Minute}}
 }

@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/x509"
 	"database/sql"
+	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -37,25 +40,67 @@ const (
 	stateFailed    = 9
 )
 
-// copyJournal copies the journal and its log, whose owner may be dead or alive:
-// SQLite's log is only appended to, and what is torn at its end is not read.
-func (w *world) copyJournal() *sql.DB {
+// journalCopy is a copy of the journal; Close deletes it.
+type journalCopy struct {
+	*sql.DB
+	dir string
+}
+
+func (c *journalCopy) Close() { _ = c.DB.Close(); _ = os.RemoveAll(c.dir) }
+
+// copyJournal copies the journal and its log, whose owner may be dead or alive.
+// SQLite's log is only appended to, and what is torn at its end is not read,
+// until all of it is in the database: then it begins anew, with other salts in
+// its header. A copy over which that happened is made again.
+func (w *world) copyJournal() *journalCopy {
 	w.t.Helper()
-	dir := shortDir(w.t)
-	for _, suffix := range []string{"", "-wal"} {
+	dir, err := os.MkdirTemp("", "cc")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	read := func(suffix string) []byte {
 		b, err := os.ReadFile(w.path("journal.db" + suffix))
 		if err != nil && (suffix == "" || !os.IsNotExist(err)) {
 			w.t.Fatal(err)
 		}
-		if err == nil {
-			writeFile(w.t, dir+"/copy.db"+suffix, b)
+		return b
+	}
+	for {
+		before, content, log := w.logHeader(), read(""), read("-wal")
+		if !bytes.Equal(before, log[:min(len(log), len(before))]) || !bytes.Equal(before, w.logHeader()) {
+			continue
 		}
+		writeFile(w.t, dir+"/copy.db", content)
+		if len(log) > 0 {
+			writeFile(w.t, dir+"/copy.db-wal", log)
+		}
+		break
 	}
 	db, err := sql.Open("sqlite", dir+"/copy.db")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return db
+	return &journalCopy{DB: db, dir: dir}
+}
+
+// logHeader is the header of the journal's log, empty where there is none. It
+// is 32 octets long ("File Format For SQLite Databases", section 4.1).
+func (w *world) logHeader() []byte {
+	w.t.Helper()
+	f, err := os.Open(w.path("journal.db-wal"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer f.Close()
+	header := make([]byte, 32)
+	n, err := io.ReadFull(f, header)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		w.t.Fatal(err)
+	}
+	return header[:n]
 }
 
 // certificates are all that the CA has issued to devices.
@@ -124,14 +169,14 @@ func serialText(c *x509.Certificate) string {
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, within time.Duration, holds func() bool) {
+func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		if holds() {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

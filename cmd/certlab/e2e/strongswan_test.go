@@ -62,7 +62,7 @@ func (s *swan) scep(key int, more ...string) (*x509.Certificate, error) {
 	args := append([]string{
 		"--scep", "--url", s.url, "--in", file, "--dn", s.dn, "--san", s.san,
 		"--cacert-enc", s.encrypt, "--cacert-sig", s.signing, "--cacert", s.ca,
-		"--interval", "1", "--maxpolltime", "30", "--outform", "pem",
+		"--interval", "1", "--maxpolltime", "200", "--outform", "pem",
 	}, more...)
 	o := execute(s.t, s.dir, nil, "pki", args...)
 	if o.err != nil {
@@ -172,7 +172,7 @@ func TestStrongSwanPolls(t *testing.T) {
 	s := w.swan(rec.URL + approvalPath)
 	approved := make(chan error, 1)
 	go func() {
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(300 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(300 * time.Millisecond) {
 			out, err := w.command("requests", "list", "--state", "parked")
 			if err == nil && strings.Contains(out, "approval") && len(rec.operations("PKIOperation")) > 1 { // it has polled in vain
 				id, _, _ := strings.Cut(strings.SplitN(out, "\n", 3)[1], " ")

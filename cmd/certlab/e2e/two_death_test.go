@@ -85,7 +85,7 @@ func TestRegistrationPointGone(t *testing.T) {
 	w := newWorldOf(t, true)
 	w.startAs(built.failpoint, []string{"CERTCONNECTOR_FAILPOINT=" + at})
 	key := testkeys.RSA2048(4)
-	device, tx := w.prepare("windows", intunePath, key)
+	device, tx := w.prepare("windows", soonPath, key)
 	if r, err := device.Send(t.Context(), tx.Message); err == nil {
 		t.Fatalf("the connector answered %s instead of dying", describe(r))
 	}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/certconnector/certconnector/internal/freeport"
 )
 
 // back is a second connector: it has the Intune credential and is the
@@ -30,7 +32,7 @@ func splitAsked() bool { return os.Getenv("E2E_CONNECTORS") == "two" }
 // and returns the first one's configuration without it.
 func (w *world) split(text string) string {
 	w.t.Helper()
-	b := &back{world: w, dir: w.path("back"), address: strings.Replace(freeAddress(w.t), "127.0.0.1", "localhost", 1)}
+	b := &back{world: w, dir: w.path("back"), address: strings.Replace(freeport.ForTest(w.t), "127.0.0.1", "localhost", 1)}
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		w.t.Fatal(err)
 	}
@@ -54,12 +56,12 @@ listeners:
   front_ends:
     - {name: front, certificate: {dns_name: front.example.test}, tenants: [intune]}
 log: {level: debug, file: ../back.log, audit_file: ../back-audit.log}
-shutdown_grace: 10s
+shutdown_grace: 30s
 `, strings.Replace(b.address, "localhost", "127.0.0.1", 1), tenants)))
 	w.back = b
 	b.start(built.release)
 
-	const ours, others = "{intune: {tenant: intune}}", `{registration_point: {url: "https://%s", certificate: back/client.pem, key: back/client.key, ca_file: back/root.pem, timeout: 8s}}`
+	const ours, others = "{intune: {tenant: intune}}", `{registration_point: {url: "https://%s", certificate: back/client.pem, key: back/client.key, ca_file: back/root.pem, timeout: 40s}}`
 	if !strings.Contains(text, ours) {
 		w.t.Fatal("the file that init wrote has no Intune policy")
 	}
@@ -92,10 +94,10 @@ func (b *back) start(binary string, env ...string) {
 // certificate it is 403.
 func (b *back) await(c *connector) {
 	b.t.Helper()
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // only asks whether somebody is there
 	}}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(3 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(3 * time.Millisecond) {
 		select {
 		case <-c.ended:
 			text, _ := os.ReadFile(b.path("back-stderr"))
@@ -132,7 +134,7 @@ func (b *back) awaitDeath() {
 	select {
 	case <-b.running.ended:
 		b.running = nil
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		b.t.Fatal("the failpoint was not met")
 	}
 }

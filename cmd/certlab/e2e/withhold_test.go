@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"testing"
-	"time"
 
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune/intunetest"
@@ -18,7 +17,7 @@ func TestWithheld(t *testing.T) {
 	w.start()
 	w.cloud.Fail(intunetest.Success, intunetest.Always, intunetest.Fault{Status: 500})
 	key := testkeys.RSA2048(0)
-	d, tx := w.prepare("windows", intunePath, key)
+	d, tx := w.prepare("windows", soonPath, key)
 	first := send(t, d, tx.Message)
 	if first.Status != scep.Pending {
 		t.Fatalf("while the cloud answers 500 the device gets %s", describe(first))
@@ -71,7 +70,7 @@ func (w *world) exactlyOne(serial string) {
 // in the revocation list that a device gets.
 func (w *world) mustBeRevoked() {
 	w.t.Helper()
-	eventually(w.t, "the certificate is revoked", 20*time.Second, func() bool {
+	eventually(w.t, "the certificate is revoked", func() bool {
 		list := w.certificates()
 		return len(list) == 1 && list[0].revoked
 	})

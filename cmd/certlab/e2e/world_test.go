@@ -8,13 +8,13 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/certconnector/certconnector/internal/freeport"
 	"github.com/certconnector/certconnector/intune/intunetest"
 )
 
@@ -28,6 +28,7 @@ const (
 	oldPath      = "/scep/old"      // static, renews without a challenge, accepts SHA-1
 	fullPath     = "/scep/full"     // parks, with content in every reply
 	shortPath    = "/scep/short"    // withholds a certificate for 4 s only
+	soonPath     = "/scep/soon"     // answers PENDING after 2 s
 )
 
 const ipsecTunnel = "1.3.6.1.5.5.7.3.6"
@@ -130,7 +131,7 @@ func (w *world) configure(two bool) {
 		w.t.Fatal(err)
 	}
 	text := string(b)
-	address := freeAddress(w.t)
+	address := freeport.ForTest(w.t)
 	w.base = "http://" + address
 	replace := func(old, with string) {
 		w.t.Helper()
@@ -143,13 +144,13 @@ func (w *world) configure(two bool) {
 	replace("https://authority.invalid/", w.cloud.AuthorityURL())
 	replace("https://graph.invalid/", w.cloud.GraphURL())
 	replace("https://resource.invalid/", w.cloud.ResourceURL())
-	replace("    urls:\n", "    ca_file: cloud.pem\n    timeouts: {token: 3s, discovery: 3s, service: 3s, total: 5s}\n    urls:\n")
+	replace("    urls:\n", "    ca_file: cloud.pem\n    timeouts: {token: 20s, discovery: 20s, service: 20s, total: 30s}\n    urls:\n")
 	replace("        - {name: device, validity: 8760h, eku: [clientAuth]}\n",
 		"        - {name: device, validity: 8760h, eku: [clientAuth, "+ipsecTunnel+"]}\n"+
 			"        - {name: reviewed, validity: 8760h, eku: [clientAuth], approval: true}\n")
-	replace("    templates: {general: device}\n", "    templates: {general: device}\n    answer_within: 3s\n    allow: {eku: [clientAuth, "+ipsecTunnel+"]}\n")
+	replace("    templates: {general: device}\n", "    templates: {general: device}\n    answer_within: "+patientAnswer+"\n    allow: {eku: [clientAuth, "+ipsecTunnel+"]}\n")
 	replace("\njournal:", endpointText()+"\njournal:")
-	text += "limits: {failures_per_minute: 1000000}\nlog: {level: debug, file: connector.log, audit_file: audit.log}\nshutdown_grace: 10s\n"
+	text += "limits: {failures_per_minute: 1000000}\nlog: {level: debug, file: connector.log, audit_file: audit.log}\nshutdown_grace: 30s\n"
 	if two {
 		text = w.split(text)
 	}
@@ -157,14 +158,24 @@ func (w *world) configure(two bool) {
 	writeFile(w.t, w.path("challenge"), []byte(w.static+"\n"))
 }
 
+// patientAnswer is the answer_within of most endpoints: a certificate comes with
+// the first answer on the slowest machine too, and is not PENDING. Where PENDING
+// is what a test wants it is soonAnswer.
+const (
+	patientAnswer = "40s" // devices hang up after a minute
+	soonAnswer    = "answer_within: 2s"
+)
+
 // endpointIn is an endpoint of the configuration file; more are further lines,
 // each with the indentation of a key.
 func endpointIn(name, path, policy, more string) string {
+	if !strings.Contains(more, soonAnswer) {
+		more += "\n    answer_within: " + patientAnswer
+	}
 	return fmt.Sprintf(`  - name: %s
     path: %s
     ca: %s
     %s
-    answer_within: 2s
     %s
     ra:
       signing: {certificate: ra/signing.crt.pem, key: ra/signing.key.pem}
@@ -178,11 +189,12 @@ func endpointText() string {
 	var b strings.Builder
 	for _, e := range []struct{ name, path, policy, more string }{
 		{"static", staticPath, static, "templates: {general: device}\n    renewal: {without_challenge: true}"},
-		{"approval", approvalPath, static, "templates: {general: reviewed}"},
-		{"full", fullPath, static, "templates: {general: reviewed}\n    dummy_content: true"},
+		{"approval", approvalPath, static, "templates: {general: reviewed}\n    " + soonAnswer},
+		{"full", fullPath, static, "templates: {general: reviewed}\n    dummy_content: true\n    " + soonAnswer},
 		{"old", oldPath, static, "templates: {general: device}\n    renewal: {without_challenge: true}\n    algorithms: {legacy_sha1: true}"},
 		{"legacy", legacyPath, intune, "templates: {general: device}\n    algorithms: {legacy_sha1: true}"},
-		{"short", shortPath, intune, "templates: {general: device}\n    withhold_for: 4s"},
+		{"short", shortPath, intune, "templates: {general: device}\n    withhold_for: 4s\n    " + soonAnswer},
+		{"soon", soonPath, intune, "templates: {general: device}\n    " + soonAnswer},
 	} {
 		b.WriteString(endpointIn(e.name, e.path, e.policy, e.more))
 	}
@@ -256,16 +268,6 @@ func (w *world) end() {
 			w.t.Logf("end of %s:\n%s", name, text[max(0, len(text)-3000):])
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func writeFile(t *testing.T, path string, b []byte) {
