@@ -18,12 +18,16 @@ import (
 	"github.com/certconnector/certconnector/scep/scephttp"
 )
 
-// program finds a client that somebody else wrote, or skips the test.
-func program(t *testing.T, name string) string {
+// program finds a client that somebody else wrote, or skips the test; where
+// everything is meant to be installed, it fails.
+func program(t *testing.T, name, debian string) string {
 	t.Helper()
 	p, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("%s is not installed", name)
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is missing; on Debian: apt-get install %s", name, debian)
+		}
+		t.Skipf("%s is missing; on Debian: apt-get install %s", name, debian)
 	}
 	return p
 }
@@ -31,7 +35,7 @@ func program(t *testing.T, name string) string {
 // run runs a program in dir and returns its standard output.
 func run(t *testing.T, dir string, env []string, name string, args ...string) ([]byte, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
@@ -69,7 +73,7 @@ func parsePEM(t *testing.T, b []byte) *x509.Certificate {
 // come by POST without Content-Type, its polls are CertPolls, its renewals
 // RenewalReqs.
 func TestStrongSwan(t *testing.T) {
-	pki := program(t, "pki")
+	pki := program(t, "pki", "strongswan-pki")
 	a := newAuthority(t, false)
 	a.pending = 1
 	h, w := handler(t, scephttp.Limits{}, a.endpoint())
@@ -90,7 +94,7 @@ func TestStrongSwan(t *testing.T) {
 		}
 	}
 	common := []string{"--scep", "--url", url, "--dn", "C=CH, O=Probe, CN=sw1", "--cacert-enc", enc, "--cacert-sig", sig, "--cacert", "ca.pem",
-		"--interval", "1", "--maxpolltime", "10", "--outform", "pem"}
+		"--interval", "1", "--maxpolltime", "120", "--outform", "pem"}
 	enrol := slices.Concat(common, []string{"--in", "k.pem", "--san", "sw1.example.test", "--password", "open sesame", "--cipher", "aes", "--digest", "sha256"})
 	out, err := run(t, dir, nil, pki, enrol...)
 	if err != nil {
@@ -119,7 +123,7 @@ func TestStrongSwan(t *testing.T) {
 // TestCertmonger enrols, polls and renews with certmonger on a private socket.
 // Its messages come by GET, its polls and renewals are PKCSReqs.
 func TestCertmonger(t *testing.T) {
-	service, getcert := program(t, "certmonger"), program(t, "getcert")
+	service, getcert := program(t, "certmonger", "certmonger"), program(t, "getcert", "certmonger")
 	a := newAuthority(t, false)
 	h, w := handler(t, scephttp.Limits{}, a.endpoint())
 	dir := t.TempDir()
@@ -134,10 +138,10 @@ func TestCertmonger(t *testing.T) {
 	steps := `cd ` + dir + `
 ` + getcert + ` add-scep-ca -c probe -u "` + serve(t, h) + path + `"
 sleep 2
-` + getcert + ` request -c probe -I req1 -k $PWD/c.key -f $PWD/c.crt -N 'CN=cm1.example.test,O=Probe' -D cm1.example.test -L 'open sesame' -G rsa -g 2048 -w --wait-timeout 30 -v
+` + getcert + ` request -c probe -I req1 -k $PWD/c.key -f $PWD/c.crt -N 'CN=cm1.example.test,O=Probe' -D cm1.example.test -L 'open sesame' -G rsa -g 2048 -w --wait-timeout 120 -v
 ` + getcert + ` list -i req1
 cp c.crt first.crt
-` + getcert + ` resubmit -i req1 -w --wait-timeout 20
+` + getcert + ` resubmit -i req1 -w --wait-timeout 120
 ` + getcert + ` list -i req1
 `
 	if err := os.WriteFile(filepath.Join(dir, "steps.sh"), []byte(steps), 0o700); err != nil {

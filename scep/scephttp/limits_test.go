@@ -89,7 +89,6 @@ func TestSuccessesAreNotCounted(t *testing.T) {
 	}
 }
 
-// TestFailureLimitOptions covers what an operator can change.
 // The configuration is replaced: who failed too often is still turned away, by
 // the limit of the new one.
 func TestFailuresAreInherited(t *testing.T) {
@@ -116,6 +115,7 @@ func TestFailuresAreInherited(t *testing.T) {
 	})
 }
 
+// TestFailureLimitOptions covers what an operator can change.
 func TestFailureLimitOptions(t *testing.T) {
 	a := newAuthority(t, false)
 	bad := a.message(t, scepclient.Quirks{}, "wrong").Raw

@@ -7,9 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/certconnector/certconnector/scep"
@@ -103,31 +104,72 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// pipes is a listener without a network, for a server in a bubble.
+type pipes struct {
+	accept chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.accept:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.accept <- theirs:
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // TestHeldExchangeOutlivesServerTimeouts: a server's write timeout would cut
 // off the answer of an exchange that an enroller holds open.
 func TestHeldExchangeOutlivesServerTimeouts(t *testing.T) {
-	a := newAuthority(t, false)
-	a.before = func(ctx context.Context) {
-		select {
-		case <-ctx.Done():
-			t.Errorf("the context of a held exchange ended: %v", context.Cause(ctx))
-		case <-time.After(900 * time.Millisecond):
-		}
-	}
-	h, w := handler(t, scephttp.Limits{}, a.endpoint())
-	server := httptest.NewUnstartedServer(h)
-	server.Config.ReadTimeout, server.Config.WriteTimeout = 600*time.Millisecond, 600*time.Millisecond
-	server.Start()
-	defer server.Close()
-	for name, q := range map[string]scepclient.Quirks{"POST": {}, "GET": {AlwaysGET: true}} {
-		c := &scepclient.Client{URL: server.URL + path, Quirks: q}
-		for range 2 { // the second on the same connection
-			r, err := c.Enroll(t.Context(), device("open sesame"))
-			if err != nil || r.Status != scep.Success {
-				t.Fatalf("%s: %+v, %v; observed %+v", name, r, err, w.last(t))
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, false)
+		a.before = func(ctx context.Context) {
+			select {
+			case <-ctx.Done():
+				t.Errorf("the context of a held exchange ended: %v", context.Cause(ctx))
+			case <-time.After(25 * time.Second):
 			}
 		}
-	}
+		h, w := handler(t, scephttp.Limits{}, a.endpoint())
+		listener := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+		server := &http.Server{Handler: h, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = server.Serve(listener) })
+		transport := &http.Transport{DialContext: listener.dial}
+		defer func() {
+			transport.CloseIdleConnections()
+			_ = server.Close()
+			serving.Wait()
+		}()
+		for name, q := range map[string]scepclient.Quirks{"POST": {}, "GET": {AlwaysGET: true}} {
+			c := &scepclient.Client{URL: "http://scep.example.test" + path, Quirks: q, HTTP: &http.Client{Transport: transport}}
+			for range 2 { // the second on the same connection
+				r, err := c.Enroll(t.Context(), device("open sesame"))
+				if err != nil || r.Status != scep.Success {
+					t.Fatalf("%s: %+v, %v; observed %+v", name, r, err, w.last(t))
+				}
+			}
+		}
+	})
 }
 
 // TestDeviceHangsUp ends the context of Enroll and breaks nothing.

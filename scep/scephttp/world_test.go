@@ -183,6 +183,20 @@ func (w *watch) last(t testing.TB) scephttp.Event {
 	return w.seen[len(w.seen)-1]
 }
 
+// endings counts exchanges that a limit ended, and those that were answered.
+func (w *watch) endings() (limited, served int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.seen {
+		if e.Limited != "" {
+			limited++
+		} else if e.HTTPStatus == 200 {
+			served++
+		}
+	}
+	return limited, served
+}
+
 // await returns the first event, of an exchange whose end nobody else waited for.
 func (w *watch) await(t testing.TB) scephttp.Event {
 	t.Helper()
