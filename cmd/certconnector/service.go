@@ -22,7 +22,7 @@ type serviceFlags struct {
 	o         service.Options
 	root      string // for tests
 	plan, yes bool
-	named     bool // --config was given
+	given     func(flag string) bool
 }
 
 func (p *program) serviceCommand() *cobra.Command {
@@ -77,11 +77,12 @@ func (p *program) serviceInstallCommand(root *string) *cobra.Command {
 		Short: "Make certconnector a service of this system",
 		Long: `Makes certconnector a service of this system: account, folders with their
 rights, and the unit or service, which starts with the system but not now.
-Done again, it changes what differs and nothing else. Run it as root or as
+Done again, it changes what differs and nothing else; without --config and
+--account it keeps those that the service has. Run it as root or as
 Administrator, with the program where it is to stay.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.root = *root
+			f.root, f.given = *root, cmd.Flags().Changed
 			return p.serviceInstall(cmd.Context(), f)
 		},
 	}
@@ -105,8 +106,7 @@ CA has issued can then not be revoked any more. Its name must be typed, or
 --yes given.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.root = *root
-			f.named = cmd.Flags().Changed("config")
+			f.root, f.given = *root, cmd.Flags().Changed
 			return p.serviceUninstall(cmd.Context(), f)
 		},
 	}
@@ -168,13 +168,18 @@ func servicePorts(config string, all bool) []string {
 }
 
 func (p *program) serviceInstall(ctx context.Context, f serviceFlags) error {
+	system := thisSystem(f.root)
+	st, statusErr := system.Status(ctx)
+	p.keep(st, &f)
 	if err := p.complete(&f.o); err != nil {
 		return err
 	}
-	system := thisSystem(f.root)
 	list, err := system.Install(ctx, f.o)
 	if err != nil {
-		return &refused{err}
+		return &refused{err} // it knows better than Status why, as where there is no systemd
+	}
+	if statusErr != nil {
+		return fmt.Errorf("asking which configuration the service has: %w", statusErr)
 	}
 	if done, err := p.carryOut(ctx, list, f.plan); err != nil || !done {
 		return err
@@ -186,6 +191,18 @@ func (p *program) serviceInstall(ctx context.Context, f serviceFlags) error {
 		}
 	}
 	return nil
+}
+
+// keep takes what no flag names from the service that is there. Ports change
+// more often than its configuration's place and its account, which would
+// otherwise go back to the defaults.
+func (p *program) keep(st service.Status, f *serviceFlags) {
+	if st.Config != "" && !f.given("config") {
+		p.config = st.Config
+	}
+	if !f.given("account") {
+		f.o.Account = st.Account // complete has one for ""
+	}
 }
 
 func (p *program) serviceUninstall(ctx context.Context, f serviceFlags) error {
@@ -218,7 +235,7 @@ func (p *program) installed(ctx context.Context, system service.System, f servic
 		return fmt.Errorf("asking which configuration the service has: %w", err)
 	case err != nil || st.Config == "":
 		return nil
-	case !f.named:
+	case !f.given("config"):
 		p.config = st.Config
 		return nil
 	}
