@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/certconnector/certconnector/internal/osservice"
@@ -13,7 +14,7 @@ import (
 func (w *Windows) Hints(o Options) []string {
 	var list []string
 	if gone, err := missing(o.Config); gone && err == nil {
-		list = append(list, "Make a configuration: certconnector init --dir \""+o.StateDir+"\"")
+		list = append(list, "Make a configuration: certconnector init --dir \""+filepath.Dir(o.Config)+"\" --state-dir \""+o.StateDir+"\"")
 	}
 	if strings.HasSuffix(o.Account, "$") {
 		list = append(list, "Give "+o.Account+" the right \"Log on as a service\" (secpol.msc, Local Policies, User Rights Assignment),\n"+

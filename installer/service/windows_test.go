@@ -321,3 +321,23 @@ func TestAGroupManagedAccountNeedsTwoThings(t *testing.T) {
 		}
 	}
 }
+
+// The service reads its configuration in one folder and has its keys in another.
+func TestWindowsTellsWhereAConfigurationIsMade(t *testing.T) {
+	f := newWindows(t)
+	o := f.options()
+	hints := f.windows().Hints(o)
+	want := `Make a configuration: certconnector init --dir "` + filepath.Dir(o.Config) + `" --state-dir "` + o.StateDir + `"`
+	if hints[0] != want {
+		t.Errorf("got %s\nwant %s", hints[0], want)
+	}
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.Config, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if hints := f.windows().Hints(o); strings.Contains(hints[0], "init") {
+		t.Errorf("with a configuration: %s", hints[0])
+	}
+}
