@@ -22,6 +22,7 @@ func TestOpenSSLAsksByOCSP(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Fatal("openssl is missing: install the package openssl")
 	}
+	t.Setenv("no_proxy", "127.0.0.1") // openssl asks the proxy of the environment else
 	for _, kind := range []embedded.KeyKind{embedded.RSA2048, embedded.P256, embedded.P384} {
 		t.Run(string(kind), func(t *testing.T) {
 			dir := caFolder(t, kind)

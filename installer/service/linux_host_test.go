@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -44,6 +45,8 @@ func newHost(t *testing.T) *fakeHost {
 	if os.Getuid() == 0 {
 		h.uid = 61234 // nobody's
 	}
+	was := syscall.Umask(0o022) // an administrator's, whatever that of the tests is
+	t.Cleanup(func() { syscall.Umask(was) })
 	h.mkdir("/run/systemd/system")
 	h.mkdir("/etc/systemd/system")
 	h.mkdir("/usr/local/bin")
