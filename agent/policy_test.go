@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -68,14 +67,7 @@ func installOnetime(t *testing.T) (s *service, page string) {
 	p.SetDefaults()
 	e := &s.cfg.Endpoints[0]
 	e.Policy, e.Allow.Subject = agent.Policy{Onetime: &p}, []string{"CN=*"}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freePort(t)
 	s.cfg.Listeners = append(s.cfg.Listeners, agent.Listener{Name: "mdms", Address: address, Faces: []string{agent.FaceChallenges}, PlainHTTP: true})
 	password := filepath.Join(t.TempDir(), "jamf")
 	if err := os.WriteFile(password, []byte(mdmPassword+"\n"), 0o600); err != nil {

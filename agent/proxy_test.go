@@ -116,7 +116,6 @@ func TestReadinessNamesTheProxy(t *testing.T) {
 			status := s.withStatus()
 			p := proxytest.New(t, row.proxy)
 			s.cfg.Tenants[0].Proxy = &agent.Proxy{URL: p.URL, NoProxy: []string{"nothing.example"}}
-			s.cfg.Tenants[0].Timeouts.Total = 2 * time.Second
 			s.start()
 			defer s.mustStop()
 			if _, text := page(t, status+"/readyz?verbose"); !strings.Contains(text, "\nnotify: ok\ninspection: ok\n") {

@@ -36,7 +36,7 @@ func TestPausedSourceLeavesUsReady(t *testing.T) {
 		}
 	}
 	var text string
-	for until := time.Now().Add(time.Minute); !strings.Contains(text, "\njobs: source "+source+" is paused"); time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(patience); !strings.Contains(text, "\njobs: source "+source+" is paused"); time.Sleep(50 * time.Millisecond) {
 		if _, text = page(t, url+"/readyz?verbose"); time.Now().After(until) {
 			t.Fatalf("the pause is not told in\n%s", text)
 		}

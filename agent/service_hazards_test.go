@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net/http"
 	"os"
@@ -33,8 +34,11 @@ func TestReloadHeldRequestHearsOfTheNextConfiguration(t *testing.T) {
 	own.Profiles = []agent.Profile{own.Profiles[0]}
 	own.Profiles[0].Approval = true
 	s.cfg.CAs = []agent.CA{{Name: s.cfg.CAs[0].Name, Embedded: &own}}
+	s.cfg.Limits.WriteTimeout = 20 * time.Minute
+	s.cfg.Endpoints[0].AnswerWithin = 10 * time.Minute // no time ends what is held
 	r := startReloadable(t, s)
 	device := r.device("linux")
+	device.HTTP = &http.Client{} // waits for as long as it takes
 	sent, err := device.Prepare(t.Context(), scepclient.EnrollRequest{
 		Key: testkeys.RSA2048(0), CSR: scepclient.CSR{Subject: pkix.Name{CommonName: "phone"}, Challenge: r.challenge()},
 	})
@@ -66,7 +70,7 @@ func TestReloadHeldRequestHearsOfTheNextConfiguration(t *testing.T) {
 		if reply == nil || reply.Status != scep.Success {
 			t.Errorf("got %+v", reply)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the held request does not hear of the approval")
 	}
 	r.mustStop()
@@ -75,7 +79,7 @@ func TestReloadHeldRequestHearsOfTheNextConfiguration(t *testing.T) {
 // parked waits for the request that a person decides about.
 func (r *reloadable) parked() string {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		entries, err := r.svc.Agent().Requests(r.t.Context(), control.Filter{States: []string{"parked"}})
 		if err != nil {
 			r.t.Fatal(err)
@@ -95,11 +99,13 @@ func TestReloadHeldRequestDoesNotHoldUpAStop(t *testing.T) {
 	own.Profiles = []agent.Profile{own.Profiles[0]}
 	own.Profiles[0].Approval = true
 	s.cfg.CAs = []agent.CA{{Name: s.cfg.CAs[0].Name, Embedded: &own}}
+	s.cfg.Limits.WriteTimeout = 20 * time.Minute
+	s.cfg.Endpoints[0].AnswerWithin = 10 * time.Minute // no time ends what is held
 	r := startReloadable(t, s)
 	answered := make(chan *scepclient.Reply, 1)
 	go func() {
 		device := r.device("linux")
-		device.Quirks.Retries = 0
+		device.Quirks.Retries, device.HTTP = 0, &http.Client{}
 		reply, err := device.Enroll(context.Background(), scepclient.EnrollRequest{
 			Key: testkeys.RSA2048(0), CSR: scepclient.CSR{Subject: pkix.Name{CommonName: "phone"}, Challenge: r.challenge()},
 		})
@@ -110,11 +116,7 @@ func TestReloadHeldRequestDoesNotHoldUpAStop(t *testing.T) {
 	}()
 	r.parked()
 	r.reload()
-	began := time.Now()
-	r.mustStop()
-	if took := time.Since(began); took > 8*time.Second {
-		t.Errorf("the stop took %v", took)
-	}
+	r.mustStop() // without an error: it was not cut off at the end of the grace
 	if reply := <-answered; reply == nil || reply.Status != scep.Pending {
 		t.Errorf("the held request got %+v", reply)
 	}
@@ -252,8 +254,8 @@ func TestReloadHundredTimesLeavesNothing(t *testing.T) {
 		r.reload()
 	}
 	// Each new poller has the lead of the one before, and its pause.
-	most := int(time.Since(began)/revocation.Interval) + 2
-	if got := cloud.Count(intunetest.Download) - asked; got > most {
+	got := cloud.Count(intunetest.Download) - asked
+	if most := int(time.Since(began)/revocation.Interval) + 2; got > most {
 		t.Errorf("the tenant was asked %d times in %v", got, time.Since(began))
 	}
 	if reply := s.enrolIntune(cloud, "ios", testkeys.RSA2048(1)); reply.Status != scep.Success {
@@ -261,6 +263,9 @@ func TestReloadHundredTimesLeavesNothing(t *testing.T) {
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	moreGoroutines, moreFiles := settled(t)
+	for deadline := time.Now().Add(patience); (moreGoroutines > goroutines+n/2 || moreFiles > files+5) && time.Now().Before(deadline); {
+		moreGoroutines, moreFiles = settled(t) // the last ones may still be ending
+	}
 	if moreGoroutines > goroutines+n/2 || moreFiles > files+5 {
 		t.Errorf("%d goroutines became %d, %d open files became %d", goroutines, moreGoroutines, files, moreFiles)
 	}
@@ -306,7 +311,7 @@ func TestReloadRacesAStop(t *testing.T) {
 		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
 		at := time.Now()
 		r.mustStop()
-		if took := time.Since(at); took > 10*time.Second {
+		if took := time.Since(at); took > patience/2 { // half of the grace
 			t.Errorf("the stop took %v", took)
 		}
 		<-over
@@ -323,7 +328,7 @@ func TestReloadLeavesNoGapInRevocationStatus(t *testing.T) {
 	})
 	r := startReloadable(t, s)
 	list := "http://" + address + "/crl/" + s.cfg.CAs[0].Name + ".crl"
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if code, _ := page(t, list); code == http.StatusOK {
 			break
 		}
@@ -332,22 +337,38 @@ func TestReloadLeavesNoGapInRevocationStatus(t *testing.T) {
 		}
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	asked := make(chan int, 1)
+	asked, over := make(chan struct{}), make(chan struct{})
 	go func() {
-		n := 0
-		for ; ctx.Err() == nil; n++ {
-			if code, text := page(t, list); code != http.StatusOK {
-				t.Errorf("HTTP %d: %.100s", code, text)
+		defer close(over)
+		for ctx.Err() == nil {
+			resp, err := http.Get(list)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("HTTP %d", resp.StatusCode)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			select {
+			case asked <- struct{}{}:
+			default:
 			}
 		}
-		asked <- n
 	}()
-	for range 8 {
+	question := func() {
+		select {
+		case <-asked:
+		case <-over:
+		}
+	}
+	for range 8 { // with questions before each and after it, and most during it
+		question()
 		r.reload()
 	}
+	question()
 	stop()
-	if n := <-asked; n < 8 {
-		t.Errorf("%d questions in all", n)
-	}
+	<-over
 	r.mustStop()
 }

@@ -160,14 +160,14 @@ func TestReloadUnderLoadCostsNobodyAnything(t *testing.T) {
 			c.Endpoints[0].AnswerWithin = time.Duration(20+n) * time.Second
 			c.Limits.FailuresPerMinute = 60 + n
 		})
+		before := enrolled.Load()
 		r.reload()
-		time.Sleep(50 * time.Millisecond)
+		for enrolled.Load() < before+4 && ctx.Err() == nil && !t.Failed() { // under each configuration somebody is served
+			time.Sleep(time.Millisecond)
+		}
 	}
 	stop()
 	devices.Wait()
-	if n := enrolled.Load(); n < 12 {
-		t.Errorf("%d enrolments were under way in all", n)
-	}
 	if n := connections.Load(); n != 4 {
 		t.Errorf("4 devices needed %d connections", n)
 	}
@@ -219,7 +219,7 @@ func TestReloadAppliesWhatChanged(t *testing.T) {
 	if code, _ := page(t, strings.TrimSuffix(r.url, s.cfg.Endpoints[0].Path)+second.Path); code != http.StatusNotFound {
 		t.Errorf("an endpoint that is gone answers HTTP %d", code)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		c, err := net.Dial("tcp", added)
 		if err != nil {
 			break

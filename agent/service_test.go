@@ -7,10 +7,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +31,26 @@ import (
 	"github.com/certconnector/certconnector/scep/scepclient"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	// Connections that were closed end by themselves: on a busy machine that
+	// takes longer than goleak waits.
+	for deadline := time.Now().Add(time.Minute); code == 0; {
+		err := goleak.Find()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			fmt.Fprintln(os.Stderr, "after all tests:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// patience is how long a test waits for what must come: for ever, but for the
+// report of a test that hangs.
+const patience = 2 * time.Minute
 
 // service is an agent in a folder of its own, run as the program runs it.
 type service struct {
@@ -43,7 +65,12 @@ type service struct {
 // install makes a first run's folder for a plain listener on loopback.
 func install(t *testing.T, o firstrun.Options) *service {
 	t.Helper()
-	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = t.TempDir(), []string{"127.0.0.1"}, freePort(t), true, embedded.P256
+	address := freePort(t)
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Dir, o.Hostnames, o.Listen, o.PlainHTTP, o.CAKey = t.TempDir(), []string{host}, address, true, embedded.P256
 	plan, err := firstrun.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -56,18 +83,59 @@ func install(t *testing.T, o firstrun.Options) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.Control.Socket = filepath.Join(shortFolder(t), "c.sock")
+	cfg.ShutdownGrace = patience // a busy machine needs more than the usual seconds
 	return &service{t: t, cfg: cfg, url: made.SCEPURL}
 }
 
-// freePort is a loopback address that nobody listens on at this moment.
-func freePort(t *testing.T) string {
+// shortFolder is for a socket, whose path has a hundred octets or so: the name
+// of the test would be in that of TempDir.
+func shortFolder(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	dir, err := os.MkdirTemp("", "c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// loopback is an address of this process alone: a port that was found free
+// there stays free, for nobody else listens or connects from there.
+var loopback = sync.OnceValue(func() string {
+	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.N(254), rand.N(256), 1+rand.N(254))
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil { // not every system has all of 127.0.0.0/8
+		return "127.0.0.1"
+	}
+	_ = l.Close()
+	return host
+})
+
+// given are the addresses that freePort has returned: none is returned twice.
+var given sync.Map
+
+// freePort is a loopback address that nobody listens on, or will before the
+// caller does.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", loopback()+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, taken := given.LoadOrStore(address, true); !taken {
+			return address
+		}
+	}
 }
 
 func readCert(t *testing.T, path string) *x509.Certificate {
@@ -110,7 +178,7 @@ func (s *service) startWith(o agent.Options) {
 	case <-ready:
 	case err := <-ended:
 		s.t.Fatalf("the agent ended: %v", err)
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience):
 		s.t.Fatal("the agent did not become ready")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"testing"
@@ -23,14 +22,7 @@ import (
 // that stand in it, and hears of a revocation.
 func TestRelyingPartiesHearOfARevocation(t *testing.T) {
 	s := install(t, firstrun.Options{Policy: firstrun.PolicyStatic})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freePort(t)
 	s.cfg.Listeners = append(s.cfg.Listeners, agent.Listener{
 		Name: "relying-parties", Address: address, Faces: []string{agent.FaceCRL, agent.FaceOCSP}, PlainHTTP: true,
 	})
@@ -58,7 +50,7 @@ func TestRelyingPartiesHearOfARevocation(t *testing.T) {
 		t.Errorf("OCSP says %d after the revocation", got)
 	}
 	listed := false
-	for deadline := time.Now().Add(time.Minute); !listed && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !listed && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		list, err := x509.ParseRevocationList(fetch(t, cert.CRLDistributionPoints[0]))
 		if err != nil || list.CheckSignatureFrom(issuer) != nil {
 			t.Fatalf("the list at its address: %v", err)

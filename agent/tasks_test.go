@@ -51,7 +51,7 @@ func TestTeardownRunsInReverseAndGoesOn(t *testing.T) {
 			return nil
 		})
 	}
-	err := down.run(time.Second)
+	err := down.run(time.Minute)
 	if want := []string{"web", "outbox", "journal"}; !slices.Equal(order, want) {
 		t.Errorf("undone in order %v, want %v", order, want)
 	}
