@@ -34,6 +34,7 @@ func (w *world) diagnose(t *testing.T, want intune.Wanted, change ...func(*intun
 	t.Helper()
 	cfg := w.cloud.ClientConfig()
 	cfg.Backoff = retry.Schedule{First: time.Millisecond, Most: 5 * time.Millisecond}
+	cfg.Timeouts = patient
 	for _, f := range change {
 		f(&cfg)
 	}

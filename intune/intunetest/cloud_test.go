@@ -52,6 +52,11 @@ func newClient(t *testing.T, c *intunetest.Cloud) *intune.Client {
 	t.Helper()
 	cfg := c.ClientConfig()
 	cfg.Backoff = retry.Schedule{First: time.Millisecond, Most: time.Millisecond}
+	// An attempt that ends early on a busy machine is made again, and counted.
+	cfg.Timeouts = intune.Timeouts{
+		Token: 2 * time.Minute, Discovery: 2 * time.Minute, Validate: 2 * time.Minute, Notify: 2 * time.Minute,
+		Revocation: 2 * time.Minute, Graph: 2 * time.Minute, Renewal: 2 * time.Minute, Total: 4 * time.Minute,
+	}
 	client, err := intune.New(cfg)
 	if err != nil {
 		t.Fatal(err)
