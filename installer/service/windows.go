@@ -27,6 +27,8 @@ type Manager interface {
 	Controls
 	Registrations
 	EventSources
+	// FirewallRules are those of this computer, as [MS-GPFAS] writes them.
+	FirewallRules() ([]string, error)
 	// Packaged tells whether a package of Windows Installer is installed.
 	Packaged(upgradeCode string) (bool, error)
 }

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/certconnector/certconnector/installer/steps"
 	"github.com/certconnector/certconnector/internal/osservice"
@@ -17,7 +16,7 @@ func (w *Windows) Uninstall(_ context.Context, o Options) ([]steps.Step, error) 
 	}
 	list := []steps.Step{w.stop(), w.unsource()}
 	if o.Firewall {
-		list = append(list, w.closeFirewall(o))
+		list = append(list, w.closeFirewall())
 	}
 	list = append(list, w.delete())
 	if !o.Purge {
@@ -75,59 +74,4 @@ func (w *Windows) delete() steps.Step {
 		},
 		Do: func(context.Context) error { return w.Manager.Uninstall(Name) },
 	}
-}
-
-// rule is the firewall's rule, as netsh takes it.
-func rule(o Options) []string {
-	return []string{
-		"advfirewall", "firewall", "add", "rule", "name=" + Name, "dir=in", "action=allow", "protocol=TCP",
-		"localport=" + strings.Join(ports(o), ","), "program=" + o.Program,
-	}
-}
-
-func ports(o Options) []string {
-	if len(o.Ports) == 0 {
-		return []string{"443"}
-	}
-	return o.Ports
-}
-
-// firewall is the step that lets devices through.
-func (w *Windows) firewall(o Options) steps.Step {
-	s := steps.Step{
-		Does:  "let port " + strings.Join(ports(o), ", ") + " through the firewall of Windows",
-		Holds: w.hasRule,
-		Do: func(ctx context.Context) error {
-			_, err := w.Run(ctx, "netsh", rule(o)...)
-			return err
-		},
-	}
-	s.Undo = func() error { return w.dropRule(context.Background()) }
-	return s
-}
-
-// closeFirewall is the step that takes the rule away.
-func (w *Windows) closeFirewall(o Options) steps.Step {
-	return steps.Step{
-		Does: "remove the rule " + Name + " from the firewall of Windows",
-		Holds: func(ctx context.Context) (bool, error) {
-			has, err := w.hasRule(ctx)
-			return !has, err
-		},
-		Do: w.dropRule,
-		Undo: func() error {
-			_, err := w.Run(context.Background(), "netsh", rule(o)...)
-			return err
-		},
-	}
-}
-
-func (w *Windows) hasRule(ctx context.Context) (bool, error) {
-	_, err := w.Run(ctx, "netsh", "advfirewall", "firewall", "show", "rule", "name="+Name) // fails where there is none
-	return err == nil, nil
-}
-
-func (w *Windows) dropRule(ctx context.Context) error {
-	_, err := w.Run(ctx, "netsh", "advfirewall", "firewall", "delete", "rule", "name="+Name)
-	return err
 }

@@ -23,7 +23,7 @@ type fakeWindows struct {
 	dir        string
 	service    *osservice.Status
 	source     string
-	rule       bool
+	rules      []string // of the firewall, as Windows keeps them
 	packaged   bool
 	restricted map[string]string // accounts by folder
 	failAt     int               // the number of the change that fails; 0: none does
@@ -73,7 +73,7 @@ func (f *fakeWindows) change() error {
 // ground is everything that steps may change, but rights of a folder that
 // stays: they are only ever narrowed.
 func (f *fakeWindows) ground() string {
-	lines := []string{fmt.Sprintf("source %q, rule %v", f.source, f.rule)}
+	lines := []string{fmt.Sprintf("source %q, rules %q", f.source, f.rules)}
 	if f.service != nil {
 		lines = append(lines, fmt.Sprintf("service %+v", *f.service))
 	}
@@ -159,18 +159,33 @@ func (f *fakeWindows) run(_ context.Context, name string, args ...string) (strin
 	if name != "netsh" {
 		f.t.Errorf("%s is not played", name)
 	}
-	switch verb := args[2]; {
-	case verb == "show" && f.rule:
-		return "", nil
-	case verb == "show":
-		return "", errors.New("exit status 1")
-	default:
-		if err := f.change(); err != nil {
-			return "", err
-		}
-		f.rule = verb == "add"
-		return "", nil
+	if err := f.change(); err != nil {
+		return "", err
 	}
+	says := func(key string) string {
+		i := slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, key+"=") })
+		if i < 0 {
+			return ""
+		}
+		return strings.TrimPrefix(args[i], key+"=")
+	}
+	named := func(text string) bool { return strings.Contains(text, "|Name="+says("name")+"|") }
+	switch verb := args[2]; {
+	case verb == "add":
+		f.rules = append(f.rules, firewallRule(says("name"), says("program"), strings.Split(says("localport"), ",")...))
+	case verb == "delete" && slices.ContainsFunc(f.rules, named):
+		f.rules = slices.DeleteFunc(f.rules, named)
+	default:
+		f.t.Errorf("netsh does not %q, with %q", args, f.rules)
+	}
+	return "", nil
+}
+
+func (f *fakeWindows) FirewallRules() ([]string, error) { return slices.Clone(f.rules), nil }
+
+// firewallRule is a rule as Windows keeps it.
+func firewallRule(name, program string, ports ...string) string {
+	return "v2.31|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=" + strings.Join(ports, "|LPort=") + "|App=" + program + "|Name=" + name + "|"
 }
 
 func TestWindowsInstallsAndFindsNothingToDoTheSecondTime(t *testing.T) {
@@ -186,7 +201,7 @@ func TestWindowsInstallsAndFindsNothingToDoTheSecondTime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if f.source != o.Program || !f.rule || f.service == nil || f.service.Account != VirtualAccount || !f.service.AutoStart {
+	if f.source != o.Program || len(f.rules) != 1 || f.service == nil || f.service.Account != VirtualAccount || !f.service.AutoStart {
 		t.Errorf("got %+v, service %+v", f, f.service)
 	}
 	want := map[string]string{o.StateDir: "written by " + VirtualAccount, filepath.Dir(o.Config): "read by " + VirtualAccount}
@@ -213,7 +228,8 @@ func TestWindowsUndoes(t *testing.T) {
 	none := func(*fakeWindows) {}
 	older := func(f *fakeWindows) {
 		f.service = &osservice.Status{State: "running", Command: `C:\old\certconnector.exe run`, Account: "LocalSystem", AutoStart: true}
-		f.source, f.rule = `C:\old\certconnector.exe`, true
+		f.source = `C:\old\certconnector.exe`
+		f.rules = []string{firewallRule(Name, f.source, "443")}
 	}
 	installs := func(w *Windows, o Options) ([]steps.Step, error) { return w.Install(context.Background(), o) }
 	removes := func(w *Windows, o Options) ([]steps.Step, error) { return w.Uninstall(context.Background(), o) }
@@ -224,7 +240,7 @@ func TestWindowsUndoes(t *testing.T) {
 		changes int
 	}{
 		{"an installation", none, installs, 5},
-		{"an installation over an older one", older, installs, 4},
+		{"an installation over an older one", older, installs, 6},
 		{"a removal", older, removes, 4},
 	} {
 		for n := 1; n <= row.changes; n++ {

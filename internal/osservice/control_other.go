@@ -40,5 +40,8 @@ func (Manager) RegisterEventSource(_, _ string) error { return errNotWindows }
 // UnregisterEventSource fails.
 func (Manager) UnregisterEventSource(string) error { return errNotWindows }
 
+// FirewallRules fails.
+func (Manager) FirewallRules() ([]string, error) { return nil, errNotWindows }
+
 // Packaged fails.
 func (Manager) Packaged(string) (bool, error) { return false, errNotWindows }
