@@ -1,10 +1,12 @@
 package identity_test
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -328,6 +330,44 @@ func TestWatchedPairIsReplacedLive(t *testing.T) {
 	w.clock.Add(500 * day)
 	if _, err := watched.GetCertificate(nil); err == nil {
 		t.Error("an expired certificate was served")
+	}
+}
+
+// One file may have both certificate and key, as long as nobody replaces them
+// one by one: what a person renews is read, and what we renew has files of its
+// own.
+func TestCertificateAndKeyInOneFile(t *testing.T) {
+	w := newWorld(t)
+	one := func(role string) identity.Files {
+		file := w.path(role + ".pem")
+		w.write(file, slices.Concat(w.read(role+".crt.pem"), w.read(role+".key.pem")))
+		return identity.Files{Certificate: file, Key: file}
+	}
+	w.tlsPair(0)
+	watched, err := identity.OpenWatched(identity.WatchedConfig{
+		Name: "listener devices", Kind: identity.KindTLS, Files: one("tls"), Clock: w.clock.Now, Log: w.logger,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := watched.Leaf()
+	w.tlsPair(1)
+	one("tls")
+	if err := watched.Look(); err != nil || watched.Leaf().Equal(first) {
+		t.Errorf("a new pair in one file was not taken: %v", err)
+	}
+	cfg := w.config()
+	cfg.Signing, cfg.Encryption = one("signing"), one("encryption")
+	before := w.read("signing.pem")
+	ra := w.open(cfg)
+	old := w.live(ra)
+	w.clock.Add(500 * day)
+	w.tend(ra)
+	if w.live(ra) == old {
+		t.Error("the RA was not renewed")
+	}
+	if !bytes.Equal(w.read("signing.pem"), before) {
+		t.Error("the operator's file was touched")
 	}
 }
 

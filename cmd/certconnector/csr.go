@@ -64,7 +64,7 @@ Exit codes: 0 installed, 1 installed with warnings, 2 not installed.`,
 	set.StringVar(&f.kind, "key", "", `kind of the new key: rsa2048, rsa3072, rsa4096, p256 or p384 (default "rsa2048")`)
 	set.StringVar(&f.where, "place", "", "where the new key is made: file, tpm or dpapi (default: where the present one is, or as keys.new)")
 	set.StringVar(&f.organization, "organization", "", "organization for the subject (default: none)")
-	set.StringVar(&f.out, "out", "", "another file for the request (it is always beside the certificate, with the suffix .csr.pem, until the answer is installed)")
+	set.StringVar(&f.out, "out", "", "another file for the request, new or with an earlier one (it is always beside the certificate, with the suffix .csr.pem, until the answer is installed)")
 	set.StringVar(&f.complete, "complete", "", "file with what the CA answered")
 	set.StringVar(&f.chain, "chain", "", "with --complete: file with certificates of issuers that the answer lacks")
 	return c

@@ -35,6 +35,11 @@ const (
 	requestSuffix = ".csr.pem"
 )
 
+const (
+	pemRequest = "CERTIFICATE REQUEST"
+	maxRequest = 1 << 20 // octets of a file that may be an earlier request
+)
+
 // Place is where a listener has its certificate: files, and perhaps a key
 // elsewhere.
 type Place struct {
@@ -49,7 +54,7 @@ type Request struct {
 	Kind         keys.Kind  // of a new key; "": rsa2048, which every device speaks
 	Where        keys.Place // of a new key; "": where the present one is
 	Organization string     // for CAs that ask for one; "": none
-	Out          string     // another file for the request; it is beside the certificate too, for Complete
+	Out          string     // another file for the request, new or with an earlier one; it is beside the certificate too, for Complete
 }
 
 // Made is a request that was written.
@@ -77,6 +82,9 @@ func (p Place) Ask(r Request) (Made, error) {
 			return Made{}, fmt.Errorf("--hostname %q is neither a host name nor an IP address", name)
 		}
 	}
+	if err := checkOut(r.Out); err != nil {
+		return Made{}, err
+	}
 	made := Made{Request: cmp.Or(r.Out, p.Certificate+requestSuffix), Names: r.Names}
 	key, err := p.newKey(r, &made)
 	if err != nil {
@@ -86,17 +94,55 @@ func (p Place) Ask(r Request) (Made, error) {
 	if err != nil {
 		return Made{}, err
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	text := pem.EncodeToMemory(&pem.Block{Type: pemRequest, Bytes: der})
 	// Complete knows by it which names the answer must have.
 	if err := durable.WriteFile(p.Certificate+requestSuffix, text, 0o644); err != nil || r.Out == "" {
 		return made, err
 	}
-	return made, durable.WriteFile(made.Request, text, 0o644)
+	return made, writeOut(r.Out, text)
 }
 
-// check refuses places in which nothing can be written that the service could
-// read.
+// writeOut writes the request where the operator wants it.
+func writeOut(path string, text []byte) error {
+	err := durable.Create(path, text, 0o644)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := checkOut(path); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, text, 0o644)
+}
+
+// checkOut refuses to replace what is no earlier request: a slip of the hand
+// would cost a key. A link or a device is not followed, but would be replaced.
+func checkOut(path string) error {
+	info, err := os.Lstat(path)
+	if path == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	if info.Mode().IsRegular() {
+		text, err := durable.ReadFile(path, maxRequest)
+		if err != nil {
+			return fmt.Errorf("--out: reading what is there already: %w", err)
+		}
+		block, rest := pem.Decode(text)
+		if block != nil && block.Type == pemRequest && len(bytes.TrimSpace(rest)) == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("--out: %q is there already, and is no request, which alone is replaced: name another file", path)
+}
+
+// check refuses places in which one file would be written over another, and
+// those in which nothing can be written that the service could read.
 func (p Place) check() error {
+	if err := keys.CheckApart(p.Certificate, p.Key); err != nil {
+		return err
+	}
 	for _, folder := range []string{filepath.Dir(p.Certificate), filepath.Dir(p.Key)} {
 		if folder == filepath.Dir(p.Key) && keys.IsURI(p.Key) {
 			continue

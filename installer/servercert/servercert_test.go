@@ -352,6 +352,94 @@ func TestAnswersThatDevicesMayStumbleOver(t *testing.T) {
 	}
 }
 
+// New files wait beside the names of the old ones: with one name for both the
+// certificate would be written over the key.
+func TestOneFileForCertificateAndKey(t *testing.T) {
+	b := newBench(t)
+	b.sign(b.ask(servercert.Request{Names: []string{"scep.example"}}), web, "365")
+	if _, err := b.complete(time.Now(), "leaf.pem", "sub.pem"); err != nil {
+		t.Fatal(err)
+	}
+	one := filepath.Join(t.TempDir(), "one.pem")
+	text := slices.Concat(b.read(b.place.Certificate), b.read(b.place.Key))
+	if err := os.WriteFile(one, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.place.Certificate, b.place.Key = one, one
+	if _, err := b.place.Ask(servercert.Request{}); err == nil || !strings.Contains(err.Error(), "a file of its own") {
+		t.Errorf("a request: %v", err)
+	}
+	if _, err := b.complete(time.Now(), "leaf.pem", "sub.pem"); err == nil || !strings.Contains(err.Error(), "a file of its own") {
+		t.Errorf("an answer: %v", err)
+	}
+	if got := b.files(); !slices.Equal(got, []string{"one.pem"}) || !bytes.Equal(b.read(one), text) {
+		t.Errorf("the file was touched; there are %v", got)
+	}
+}
+
+// The file for the request is the operator's choice: what is there already
+// stays, unless it is nothing but a request.
+func TestOutReplacesRequestsOnly(t *testing.T) {
+	b := newBench(t)
+	out := filepath.Join(b.ca, "out.csr")
+	first := b.ask(servercert.Request{Names: []string{"scep.example"}, Out: out})
+	text := b.read(out)
+	if b.ask(servercert.Request{Names: []string{"other.example"}, Out: out}); bytes.Equal(b.read(out), text) {
+		t.Error("a request was not replaced by a later one")
+	}
+	b.sign(first, web, "365")
+	b.write("both.pem", string(text)+string(b.read("sub.key")))
+	b.write("empty", "")
+	if err := os.Mkdir(filepath.Join(b.ca, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"sub.key", "leaf.pem", "ca.cnf", "both.pem", "empty"} {
+		before := b.read(file)
+		if _, err := b.place.Ask(servercert.Request{Names: []string{"scep.example"}, Out: filepath.Join(b.ca, file)}); err == nil || !strings.Contains(err.Error(), "--out") {
+			t.Errorf("%s: %v", file, err)
+		}
+		if !bytes.Equal(b.read(file), before) {
+			t.Errorf("%s was replaced", file)
+		}
+	}
+	if _, err := b.place.Ask(servercert.Request{Names: []string{"scep.example"}, Out: filepath.Join(b.ca, "folder")}); err == nil {
+		t.Error("a folder was taken for a file")
+	}
+	if runtime.GOOS == "windows" {
+		return // links need a right of their own there
+	}
+	link := filepath.Join(b.ca, "link")
+	if err := os.Symlink(out, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.place.Ask(servercert.Request{Names: []string{"scep.example"}, Out: link}); err == nil {
+		t.Error("a link was taken for a file")
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link was replaced: %v", err)
+	}
+}
+
+// A refused file for the request leaves no key that waits, and one that is
+// made meanwhile is not replaced: here the key itself has the name.
+func TestRefusedOutMakesNoKey(t *testing.T) {
+	b := newBench(t)
+	b.write("precious", "x")
+	if _, err := b.place.Ask(servercert.Request{Names: []string{"scep.example"}, Out: filepath.Join(b.ca, "precious")}); err == nil {
+		t.Error("a file was replaced")
+	}
+	if got := b.files(); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+	waits := b.place.Key + ".new"
+	if _, err := b.place.Ask(servercert.Request{Names: []string{"scep.example"}, Out: waits}); err == nil {
+		t.Error("the new key was replaced by its request")
+	}
+	if !bytes.Contains(b.read(waits), []byte("PRIVATE KEY")) {
+		t.Error("the new key is lost")
+	}
+}
+
 func TestNamesThatAreNone(t *testing.T) {
 	b := newBench(t)
 	for _, name := range []string{"https://scep.example", "scep.example/x", "a b", "-x.example", "", strings.Repeat("a", 64) + ".example"} {

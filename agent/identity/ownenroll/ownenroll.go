@@ -95,6 +95,9 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if cfg.CA == nil && cfg.Direct == nil {
 		return Result{}, errors.New("there is no CA to ask for certificates")
 	}
+	if err := apart(cfg.Roles); err != nil {
+		return Result{}, err
+	}
 	var result Result
 	certificates := make([]*x509.Certificate, len(cfg.Roles))
 	for i, role := range cfg.Roles {
@@ -120,6 +123,24 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		})
 	}
 	return result, nil
+}
+
+// apart refuses certificates that are not in files of their own. Roles may
+// have one key.
+func apart(roles []Role) error {
+	for i, role := range roles {
+		var others []string
+		for j, other := range roles {
+			others = append(others, other.Key)
+			if j < i {
+				others = append(others, other.Certificate)
+			}
+		}
+		if err := keys.CheckApart(role.Certificate, others...); err != nil {
+			return fmt.Errorf("%s certificate: %w", role.Name, err)
+		}
+	}
+	return nil
 }
 
 // enrol returns a role's new certificate: one that waits since an earlier run,

@@ -7,8 +7,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/certconnector/certconnector/agent/identity/ownenroll"
@@ -107,6 +109,49 @@ func TestEnrolAndRenew(t *testing.T) {
 	if _, err := os.Stat(w.path("signing.key.pem.old")); err != nil {
 		t.Error("the old key was not kept for messages under way")
 	}
+}
+
+// New files wait beside the names of the old ones: with one name for two of
+// them a certificate would be written over a key, or over another one.
+func TestFilesThatAreNamedTwice(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(signing, encryption *ownenroll.Role)
+	}{
+		{"certificate and key", func(s, _ *ownenroll.Role) { s.Key = s.Certificate }},
+		{"a certificate and the other's key", func(s, e *ownenroll.Role) { e.Certificate = s.Key }},
+		{"a key and the other's certificate", func(s, e *ownenroll.Role) { s.Key = e.Certificate }},
+		{"both certificates", func(s, e *ownenroll.Role) { e.Certificate = s.Certificate }},
+	} {
+		w := newWorld(t, "ra")
+		w.run()
+		row.change(&w.cfg.Roles[0], &w.cfg.Roles[1])
+		before := w.content()
+		if _, err := ownenroll.Run(t.Context(), w.cfg); err == nil || !strings.Contains(err.Error(), "a file of its own") {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		if !maps.Equal(w.content(), before) {
+			t.Errorf("%s: files were touched", row.name)
+		}
+	}
+}
+
+// content is what all files of the folder hold.
+func (w *world) content() map[string]string {
+	w.t.Helper()
+	all := map[string]string{}
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(w.path(e.Name()))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all[e.Name()] = string(b)
+	}
+	return all
 }
 
 // While a person has not approved nothing is replaced, however often the
