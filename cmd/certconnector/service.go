@@ -145,8 +145,9 @@ func (p *program) complete(o *service.Options) (err error) {
 	return nil
 }
 
-// servicePorts are the ports that need help: on Linux those below 1024, on
-// Windows all that others reach. Without a configuration it is 443.
+// servicePorts are the ports that need help: on Linux those below 1024, with
+// the host that the configuration has, on Windows all that others reach.
+// Without a configuration it is 443.
 func servicePorts(config string, all bool) []string {
 	if _, err := os.Stat(config); err != nil {
 		return []string{"443"}
@@ -160,7 +161,13 @@ func servicePorts(config string, all bool) []string {
 		host, port, err := net.SplitHostPort(l.Address)
 		n, numberErr := strconv.Atoi(port)
 		local := net.ParseIP(host).IsLoopback()
-		if err == nil && numberErr == nil && (n < 1024 || (all && !local)) && !slices.Contains(ports, port) {
+		if err != nil || numberErr != nil || (n >= 1024 && (!all || local)) {
+			continue
+		}
+		if host != "" && !all {
+			port = net.JoinHostPort(host, port)
+		}
+		if !slices.Contains(ports, port) {
 			ports = append(ports, port)
 		}
 	}

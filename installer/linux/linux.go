@@ -7,7 +7,9 @@ import (
 	_ "embed" // the units
 	"errors"
 	"fmt"
+	"net/netip"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -23,7 +25,8 @@ const (
 	Program  = "/usr/bin/certconnector"
 	Config   = "/etc/certconnector/certconnector.yaml"
 	StateDir = "/var/lib/certconnector"
-	port     = "443"
+
+	packagedPort = "443"
 )
 
 var (
@@ -38,11 +41,11 @@ type Paths struct {
 	Program  string
 	Config   string
 	StateDir string
-	Ports    []string // that systemd opens for the service: "443"
+	Ports    []string // that systemd opens for the service: "443" on every address, or "192.0.2.1:443"
 }
 
-// Check refuses paths that a unit would read as something else, and those
-// that the unit hides from the service.
+// Check refuses paths and ports that a unit would read as something else, and
+// paths that the unit hides from the service.
 func (p Paths) Check() error {
 	var errs []error
 	for _, f := range []struct{ what, path string }{{"the program", p.Program}, {"the configuration", p.Config}, {"the state folder", p.StateDir}} {
@@ -55,7 +58,24 @@ func (p Paths) Check() error {
 			}
 		}
 	}
+	for _, port := range p.Ports {
+		if _, err := host(port); err != nil {
+			errs = append(errs, fmt.Errorf("systemd is to open %q for the service, and takes addresses alone: have listeners[].address name an IP address without a zone, or none, or a port above 1023", port))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// host is the address that a port is opened on. The zero value: on every one.
+func host(port string) (netip.Addr, error) {
+	if _, err := strconv.ParseUint(port, 10, 16); err == nil {
+		return netip.Addr{}, nil
+	}
+	at, err := netip.ParseAddrPort(port)
+	if err == nil && at.Addr().Zone() != "" {
+		err = errors.New("an address with a zone")
+	}
+	return at.Addr(), err
 }
 
 func strange(r rune) bool {
@@ -97,10 +117,13 @@ lines:
 
 // Socket is the text of the socket's unit.
 func (p Paths) Socket() string {
-	listen := ""
-	for _, n := range p.Ports {
-		listen += "ListenStream=" + n + "\n"
+	listen, free := "", ""
+	for _, port := range p.Ports {
+		listen += "ListenStream=" + port + "\n"
+		if at, err := host(port); err == nil && at.IsValid() && !at.IsUnspecified() && !at.IsLoopback() {
+			free = "FreeBind=yes\n" // the unit starts before the network
+		}
 	}
-	text := strings.Replace(socket, "ListenStream="+port+"\n", listen, 1)
+	text := strings.Replace(socket, "ListenStream="+packagedPort+"\n", listen+free, 1)
 	return strings.ReplaceAll(text, Config, p.Config)
 }

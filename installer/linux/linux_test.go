@@ -44,6 +44,31 @@ func TestUnitsHaveThePathsOfTheHost(t *testing.T) {
 	}
 }
 
+// TestASocketIsOfTheAddressThatIsConfigured: a port that was meant for this
+// computer alone is not opened to the network.
+func TestASocketIsOfTheAddressThatIsConfigured(t *testing.T) {
+	for _, row := range []struct {
+		ports []string
+		want  string
+	}{
+		{[]string{"443"}, "ListenStream=443\n"},
+		{[]string{"0.0.0.0:443", "127.0.0.1:80"}, "ListenStream=0.0.0.0:443\nListenStream=127.0.0.1:80\n"},
+		{[]string{"[::]:443", "[::1]:80"}, "ListenStream=[::]:443\nListenStream=[::1]:80\n"},
+		{[]string{"192.0.2.1:443"}, "ListenStream=192.0.2.1:443\nFreeBind=yes\n"}, // the unit may start before the network
+		{[]string{"443", "[2001:db8::1]:80"}, "ListenStream=443\nListenStream=[2001:db8::1]:80\nFreeBind=yes\n"},
+	} {
+		p := packaged()
+		p.Ports = row.ports
+		if err := p.Check(); err != nil {
+			t.Errorf("%q: %v", row.ports, err)
+		}
+		_, got, _ := strings.Cut(p.Socket(), "the new one.\n")
+		if got, _, _ = strings.Cut(got, "#"); got != row.want {
+			t.Errorf("%q: the socket has\n%s", row.ports, got)
+		}
+	}
+}
+
 func TestPathsThatAUnitCannotHave(t *testing.T) {
 	for name, change := range map[string]func(*linux.Paths){
 		"relative":              func(p *linux.Paths) { p.Config = "cc.yaml" },
@@ -51,6 +76,9 @@ func TestPathsThatAUnitCannotHave(t *testing.T) {
 		"a specifier":           func(p *linux.Paths) { p.StateDir = "/var/lib/%h" },
 		"a new line":            func(p *linux.Paths) { p.StateDir = "/var/lib/x\nUser=root" },
 		"hidden by ProtectHome": func(p *linux.Paths) { p.Program = "/home/me/certconnector" },
+		"a name to listen on":   func(p *linux.Paths) { p.Ports = []string{"scep.corp.example:443"} },
+		"a zone to listen on":   func(p *linux.Paths) { p.Ports = []string{"[fe80::1%eth0]:443"} },
+		"no port":               func(p *linux.Paths) { p.Ports = []string{"443\nAccept=yes"} },
 		"hidden by PrivateTmp":  func(p *linux.Paths) { p.Program = "/tmp/certconnector" },
 	} {
 		p := packaged()

@@ -173,7 +173,7 @@ func (l *Linux) Hints(o Options) []string {
 	}
 	list = append(list, "Start with: certconnector service start")
 	if len(o.Ports) > 0 {
-		list = append(list, "systemd opens port "+strings.Join(o.Ports, " and ")+" for the service; after a change of listeners install again.")
+		list = append(list, "systemd opens "+strings.Join(o.Ports, " and ")+" for the service; after a change of listeners install again, and restart.")
 	}
 	return list
 }

@@ -24,7 +24,7 @@ type Options struct {
 	Program  string   // what the service runs
 	Config   string   // its configuration; it may still be missing
 	StateDir string   // folder for keys and journal
-	Ports    []string // Linux: ports that systemd opens for the service, those below 1024; others need no help
+	Ports    []string // that need help: Linux, those below 1024, which systemd opens, as "443" or "192.0.2.1:443"; Windows, all that others reach
 	Account  string   // Windows: "NT SERVICE\certconnector", "DOMAIN\gmsa$", "LocalSystem", …
 	Firewall bool     // Windows: also let the ports through its firewall
 	Manual   bool     // it does not start with the system

@@ -83,6 +83,49 @@ func TestInheritedSocketIsFoundByItsAddress(t *testing.T) {
 	}
 }
 
+// TestInheritedSocketOfEveryAddress: 0.0.0.0 is what a socket of both families
+// serves too, and what one of IPv6 alone does not.
+func TestInheritedSocketOfEveryAddress(t *testing.T) {
+	for _, row := range []struct {
+		open, host string
+		taken      bool
+	}{
+		{"[::]", "", true},
+		{"[::]", "0.0.0.0", true},
+		{"[::]", "[::]", true},
+		{"0.0.0.0", "", true},
+		{"0.0.0.0", "0.0.0.0", true},
+		{"0.0.0.0", "[::]", false},
+		{"[::] alone", "0.0.0.0", false},
+		{"[::] alone", "[::]", true},
+		{"127.0.0.1", "", false},
+		{"127.0.0.1", "0.0.0.0", false},
+		{"[::1]", "0.0.0.0", false},
+	} {
+		network, open := "tcp", row.open
+		switch open {
+		case "0.0.0.0":
+			network = "tcp4"
+		case "[::] alone":
+			network, open = "tcp6", "[::]" // Go sets IPV6_V6ONLY then
+		}
+		l, err := net.Listen(network, open+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+		first, env := handOver(t, l.(*net.TCPListener))
+		got, err := inherited(env, first, row.host+":"+port)
+		if err != nil || (got != nil) != row.taken {
+			t.Errorf("open %s, wanted %q: got %v, %v", row.open, row.host, got, err)
+		}
+		if got != nil {
+			_ = got.Close()
+		}
+		_ = l.Close()
+	}
+}
+
 func TestInheritedSocketAnswersAfterItsCopyWasClosed(t *testing.T) {
 	local := listenTCP(t, "127.0.0.1:0")
 	first, env := handOver(t, local)

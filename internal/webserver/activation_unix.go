@@ -45,7 +45,7 @@ func inherited(getenv func(string) string, first int, address string) (net.Liste
 		if err != nil {
 			continue // no stream socket that listens: not for us
 		}
-		if sameAddress(l.Addr(), want) {
+		if sameAddress(fd, l.Addr(), want) {
 			return l, nil
 		}
 		_ = l.Close() // a copy
@@ -54,14 +54,19 @@ func inherited(getenv func(string) string, first int, address string) (net.Liste
 }
 
 // sameAddress compares what is open with what is configured. No host, as in
-// ":443", is every address of the machine.
-func sameAddress(open net.Addr, want *net.TCPAddr) bool {
+// ":443", is every address of the machine. So is 0.0.0.0 where this program
+// opens it itself, as net.Listen says: a socket of both families is right for it.
+func sameAddress(fd int, open net.Addr, want *net.TCPAddr) bool {
 	have, ok := open.(*net.TCPAddr)
 	if !ok || have.Port != want.Port || have.Zone != want.Zone {
 		return false
 	}
 	if want.IP == nil {
 		return have.IP.IsUnspecified()
+	}
+	if want.IP.Equal(net.IPv4zero) && have.IP.Equal(net.IPv6unspecified) {
+		alone, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+		return err == nil && alone == 0
 	}
 	return have.IP.Equal(want.IP)
 }
