@@ -16,6 +16,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts is what an operator types and sees.
 func TestScripts(t *testing.T) {
+	ordinaryUmask(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,

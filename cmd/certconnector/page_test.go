@@ -62,6 +62,7 @@ func makeCA(name string) string {
 // TestFirstRunPage runs the commands of docs/first-run.md, so that the page
 // says what is so.
 func TestFirstRunPage(t *testing.T) {
+	ordinaryUmask(t)
 	page, err := os.ReadFile("../../docs/first-run.md")
 	if err != nil {
 		t.Fatal(err)
