@@ -100,6 +100,7 @@ func TestADCSStalls(t *testing.T) {
 		t.Run(bridge, func(t *testing.T) {
 			t.Parallel() // they mostly wait
 			c := newCorpOf(t, kdc, overDCOM)
+			c.edit(func(text string) string { return strings.ReplaceAll(text, "submit_within: 20s", "submit_within: 1m") })
 			c.start()
 			c.mock.Fail(adcstest.Stall, 1)
 			key := testkeys.RSA2048(2)

@@ -154,7 +154,9 @@ func (c *corp) serveRPC(port int) {
 }
 
 // casText are the bridges. The SOAP face's root goes to a file here, for its
-// certificate is made with it.
+// certificate is made with it. A request that may still be on its way to the CA
+// is not searched for within submit_within and half a minute, so that a death
+// there costs as long.
 func (c *corp) casText() string {
 	policy, err := url.Parse(c.soap.Policy(adcstest.SOAPUser))
 	if err != nil {
@@ -162,11 +164,11 @@ func (c *corp) casText() string {
 	}
 	writeFile(c.t, c.path("soap.pem"), serverCertificate(c.t, policy.Host))
 	kerberos := fmt.Sprintf("kerberos: {principal: svc@%s, keytab: svc.keytab, krb5_conf: %q", c.kdc.Realm, c.kdc.ConfigFile)
-	rpc := fmt.Sprintf("config: '%s', address: 127.0.0.1, endpoint_mapper_port: %d, submit_within: 1m, %s}", c.mock.Config(), c.rpc.EndpointMapperPort(), kerberos)
+	rpc := fmt.Sprintf("config: '%s', address: 127.0.0.1, endpoint_mapper_port: %d, submit_within: 20s, %s}", c.mock.Config(), c.rpc.EndpointMapperPort(), kerberos)
 	return fmt.Sprintf(`  - {name: dcom, chain: chain.pem, adcs: {%[1]s, revoke: csra, approve: true}}
   - {name: icpr, chain: chain.pem, adcs: {%[1]s, issue: [icpr], find: ""}}
-  - {name: web, chain: chain.pem, certsrv: {url: "https://%[2]s/certsrv/", ca_file: web.pem, submit_within: 1m, %[3]s, spn: HTTP/%[4]s}}}
-  - {name: soap, chain: chain.pem, wstep: {policy: %[5]q, ca_file: soap.pem, submit_within: 1m, user: {user: 'CORP\svc', password: {file: svc.password}}}}
+  - {name: web, chain: chain.pem, certsrv: {url: "https://%[2]s/certsrv/", ca_file: web.pem, submit_within: 20s, %[3]s, spn: HTTP/%[4]s}}}
+  - {name: soap, chain: chain.pem, wstep: {policy: %[5]q, ca_file: soap.pem, submit_within: 20s, user: {user: 'CORP\svc', password: {file: svc.password}}}}
   - {name: roads, chain: chain.pem, roads: [dcom, web]}
 `, rpc, c.gate.address, kerberos, caHost, policy)
 }
