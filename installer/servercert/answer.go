@@ -89,7 +89,7 @@ func (p Place) leaf(certs []*x509.Certificate) (leaf *x509.Certificate, waits bo
 	found := 0
 	for _, ref := range refs {
 		key, err := p.Keys.Load(ref)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && !keys.IsURI(ref) {
 			continue
 		}
 		if err != nil {

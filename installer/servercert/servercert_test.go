@@ -19,6 +19,7 @@ import (
 	"github.com/certconnector/certconnector/installer/servercert"
 	"github.com/certconnector/certconnector/internal/certfiles"
 	"github.com/certconnector/certconnector/internal/keys"
+	"github.com/certconnector/certconnector/internal/keys/keystest"
 )
 
 // bench is a listener's folder, and a CA of two levels in another one, made
@@ -437,6 +438,38 @@ func TestRefusedOutMakesNoKey(t *testing.T) {
 	}
 	if !bytes.Contains(b.read(waits), []byte("PRIVATE KEY")) {
 		t.Error("the new key is lost")
+	}
+}
+
+// A key whose device is missing waits all the same.
+func TestKeyInADeviceThatIsMissing(t *testing.T) {
+	b := newBench(t)
+	b.sign(b.ask(servercert.Request{Names: []string{"scep.example"}}), web, "365")
+	absent := filepath.Join(t.TempDir(), "absent")
+	b.place.Keys = keys.New(keys.Config{TPM: absent, PKCS11: keys.PKCS11{Module: absent}})
+	if err := os.WriteFile(b.place.Key+".new", []byte(keystest.ForeignTPMKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask := func() error {
+		_, err := b.place.Ask(servercert.Request{Names: []string{"scep.example"}})
+		return err
+	}
+	answer := func() error {
+		_, err := b.complete(time.Now(), "leaf.pem", "sub.pem")
+		return err
+	}
+	tpm := "is there a TPM 2.0"
+	if runtime.GOOS == "windows" {
+		tpm = "TPM" // there is no device file to look for
+	}
+	for _, do := range []func() error{ask, answer} {
+		if err := do(); err == nil || !strings.Contains(err.Error(), tpm) || strings.Contains(err.Error(), "exists") {
+			t.Errorf("without the TPM: %v", err)
+		}
+	}
+	b.place.Key = "pkcs11:token=ra;object=tls"
+	if err := answer(); err == nil || strings.Contains(err.Error(), "make a request first") {
+		t.Errorf("without the module: %v", err)
 	}
 }
 

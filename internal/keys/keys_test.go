@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/certconnector/certconnector/internal/keys"
+	"github.com/certconnector/certconnector/internal/keys/keystest"
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
@@ -79,6 +80,22 @@ func TestCreateRefuses(t *testing.T) {
 				t.Error("a file was left")
 			}
 		})
+	}
+}
+
+// A key's file is there although its TPM is not: fs.ErrNotExist is for files.
+func TestMissingTPMIsNoMissingKey(t *testing.T) {
+	dir := t.TempDir()
+	k := keys.New(keys.Config{TPM: filepath.Join(dir, "no-tpm")})
+	path := filepath.Join(dir, "key.pem")
+	if _, err := k.Load(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v, want fs.ErrNotExist", err)
+	}
+	if err := os.WriteFile(path, []byte(keystest.ForeignTPMKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Load(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no TPM: %v, want another error than fs.ErrNotExist", err)
 	}
 }
 

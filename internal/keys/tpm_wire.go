@@ -83,8 +83,8 @@ func (w *wire) exchange(command []byte) ([]byte, error) {
 func dial(path string) (io.ReadWriteCloser, error) {
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("%w; is there a TPM 2.0, is it enabled in the firmware, and may the service see it (PrivateDevices=no, DeviceAllow=%s rw)?", err, path)
+	case errors.Is(err, os.ErrNotExist): // not wrapped: for callers fs.ErrNotExist is a key's file that is missing
+		return nil, fmt.Errorf("%v; is there a TPM 2.0, is it enabled in the firmware, and may the service see it (PrivateDevices=no, DeviceAllow=%s rw)?", err, path)
 	case err != nil:
 		return nil, err
 	case info.Mode()&os.ModeSocket != 0:

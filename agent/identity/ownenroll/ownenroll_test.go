@@ -17,6 +17,8 @@ import (
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/keys"
+	"github.com/certconnector/certconnector/internal/keys/keystest"
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
@@ -152,6 +154,18 @@ func (w *world) content() map[string]string {
 		all[e.Name()] = string(b)
 	}
 	return all
+}
+
+// A key whose device is missing waits all the same: none is made beside it.
+func TestKeyInADeviceThatIsMissing(t *testing.T) {
+	w := newWorld(t, "ra")
+	w.cfg.Keys = keys.New(keys.Config{TPM: w.path("no-tpm")})
+	if err := os.WriteFile(w.path("signing.key.pem.new"), []byte(keystest.ForeignTPMKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ownenroll.Run(t.Context(), w.cfg); err == nil || !strings.Contains(err.Error(), "reading a new key") {
+		t.Errorf("without the TPM: %v", err)
+	}
 }
 
 // While a person has not approved nothing is replaced, however often the
