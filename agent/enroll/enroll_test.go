@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/certconnector/certconnector/agent/journal"
@@ -479,24 +478,5 @@ func TestPersonsDenialIsFinalAlsoWhereNothingWasSpent(t *testing.T) {
 		w.later(time.Hour)
 		w.wantFailure(w.send(req), scep.BadRequest)
 		w.entries(1)
-	})
-}
-
-func TestWorkInFlightIsDrainedAtAStop(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.core.slow = 5 * time.Second
-		d := newDevice(0, "good")
-		answered := make(chan *scep.Result, 1)
-		go func() { answered <- w.ask(d) }()
-		time.Sleep(time.Second)
-		w.reg.AnswerNow()
-		synctest.Wait()
-		w.stop()
-		if res := <-answered; res.Status != scep.Pending {
-			t.Errorf("the waiting device got %v, want PENDING", res.Status)
-		}
-		w.told(1, 0)
-		w.start()
-		w.want(w.ask(d), scep.Success)
 	})
 }

@@ -3,6 +3,7 @@ package enroll_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/certconnector/certconnector/agent/enroll"
@@ -44,5 +45,24 @@ func TestWhatIsClaimedAtAStopIsDone(t *testing.T) {
 		w.stop()
 		w.told(1, 0) // or the entry would be leased to nobody for minutes
 		w.start()
+	})
+}
+
+func TestWorkInFlightIsDrainedAtAStop(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.core.slow = 5 * time.Second
+		d := newDevice(0, "good")
+		answered := make(chan *scep.Result, 1)
+		go func() { answered <- w.ask(d) }()
+		time.Sleep(time.Second)
+		w.reg.AnswerNow()
+		synctest.Wait()
+		w.stop()
+		if res := <-answered; res.Status != scep.Pending {
+			t.Errorf("the waiting device got %v, want PENDING", res.Status)
+		}
+		w.told(1, 0)
+		w.start()
+		w.want(w.ask(d), scep.Success)
 	})
 }
