@@ -109,7 +109,7 @@ func (p *Plan) Run(ctx context.Context, report func(steps.Planned)) (Result, err
 // starts with half a set of keys.
 func (p *Plan) plan() {
 	if p.o.Dir != p.o.StateDir {
-		p.folderAt("make the folder "+p.o.Dir, p.o.Dir)
+		p.configFolder()
 	}
 	p.folder("make the folder "+p.o.StateDir, ".")
 	p.add("make the local key", p.makeLocalKey, LocalKeyFile)

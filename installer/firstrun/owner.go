@@ -2,11 +2,15 @@ package firstrun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/certconnector/certconnector/installer/steps"
 )
 
 // account is who the service runs as, where a package made it.
@@ -57,6 +61,41 @@ func (p *Plan) handOver(context.Context) error {
 		return fmt.Errorf("letting the account read the configuration: %w", err)
 	}
 	return nil
+}
+
+// configFolder plans the folder of a configuration beside the state, with those
+// above it that are not there. The account reads in those that were made; what
+// was there is left as it is.
+func (p *Plan) configFolder() {
+	var made []string // innermost first
+	undo := func() error { return remove(made...) }
+	p.steps = append(p.steps, steps.Step{
+		Does: "make the folder " + p.o.Dir,
+		Do: func(context.Context) error {
+			for _, path := range append(absent(filepath.Dir(p.o.Dir)), p.o.Dir) {
+				is, err := makeFolder(path)
+				if is {
+					made = append([]string{path}, made...)
+				}
+				if err == nil && is && p.owner != nil {
+					err = giveFolder(path, p.owner.gid)
+				}
+				if err != nil {
+					return errors.Join(err, undo())
+				}
+			}
+			return nil
+		},
+		Undo: undo,
+	})
+}
+
+// absent are the folders of a path that are not there, outermost first.
+func absent(path string) []string {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || filepath.Dir(path) == path {
+		return nil
+	}
+	return append(absent(filepath.Dir(path)), path)
 }
 
 // ours tells whether an entry of the state folder is of this first run. New

@@ -3,6 +3,7 @@
 package firstrun_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 // service is an account that nobody has.
 const service = 61234
+
+var errBroken = errors.New("broken on purpose")
 
 // packaged are options for the folders that a package makes.
 func packaged(t *testing.T) firstrun.Options {
@@ -92,6 +95,53 @@ func TestRootGivesTheFilesToTheAccountOfTheService(t *testing.T) {
 		t.Errorf("the configuration has %d:%d %o: the service reads it, root alone changes it", uid, gid, mode)
 	}
 	onlyOurs(t, o.StateDir)
+}
+
+// The account reads the configuration in a folder that was not there before.
+func TestRootMakesAFolderThatTheAccountCanRead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	o := packaged(t)
+	outer := o.Dir
+	o.Dir = filepath.Join(outer, "inner")
+	if err := os.Mkdir(o.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(o.StateDir, service, service); err != nil {
+		t.Fatal(err)
+	}
+	r := setUp(t, o)
+	for path, want := range map[string]os.FileMode{outer: 0o750, o.Dir: 0o750, r.ConfigFile: 0o640} {
+		if uid, gid, mode := owner(t, path); uid != 0 || gid != service || mode != want {
+			t.Errorf("%s has %d:%d %o", path, uid, gid, mode)
+		}
+	}
+}
+
+// Folders that were there stay as they are, and those that were made go again
+// when it fails.
+func TestFoldersOfTheConfiguration(t *testing.T) {
+	o := packaged(t)
+	if err := os.Mkdir(o.Dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	there := o.Dir
+	o.Dir = filepath.Join(there, "outer", "inner")
+	o.Check = func(string) error { return errBroken }
+	plan, err := firstrun.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Run(t.Context(), nil); !errors.Is(err, errBroken) {
+		t.Errorf("got %v", err)
+	}
+	if entries, err := os.ReadDir(there); err != nil || len(entries) != 0 {
+		t.Errorf("left behind %v, %v", entries, err)
+	}
+	if _, _, mode := owner(t, there); mode != 0o711 {
+		t.Errorf("the folder that was there has mode %o", mode)
+	}
 }
 
 func owner(t *testing.T, path string) (uid, gid int, mode os.FileMode) {

@@ -3,6 +3,8 @@
 package firstrun
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/user"
 	"strconv"
@@ -28,4 +30,18 @@ func ownerOf(folder string) *account {
 		a.name = u.Username
 	}
 	return a
+}
+
+// giveFolder lets a group read in a folder that root has made. It may be below
+// one of the account, which could put a link there: none is followed.
+func giveFolder(path string, gid int) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("opening the configuration's folder: %w", err)
+	}
+	err = errors.Join(f.Chown(0, gid), f.Chmod(0o750), f.Close())
+	if err != nil {
+		return fmt.Errorf("letting the account read in the configuration's folder: %w", err)
+	}
+	return nil
 }
