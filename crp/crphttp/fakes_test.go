@@ -43,6 +43,7 @@ func (m *fakeModule) Notify(ctx context.Context, _ policymodule.Outcome) error {
 type fakeVerdicts struct {
 	mu       sync.Mutex
 	verdicts map[policymodule.VerdictKey]policymodule.Verdict
+	looked   int   // calls of FindVerdict
 	err      error // of every call
 	settle   error // of SettleVerdict
 }
@@ -51,6 +52,12 @@ func (f *fakeVerdicts) fail(err, settle error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err, f.settle = err, settle
+}
+
+func (f *fakeVerdicts) looks() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looked
 }
 
 func (f *fakeVerdicts) GrantVerdict(_ context.Context, v policymodule.Verdict) (policymodule.Verdict, error) {
@@ -72,6 +79,7 @@ func (f *fakeVerdicts) GrantVerdict(_ context.Context, v policymodule.Verdict) (
 func (f *fakeVerdicts) FindVerdict(_ context.Context, k policymodule.VerdictKey) (policymodule.Verdict, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.looked++
 	v, ok := f.verdicts[k]
 	switch {
 	case f.err != nil:

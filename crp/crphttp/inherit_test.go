@@ -67,7 +67,11 @@ func TestOutcomesWaitForEachOtherAcrossConfigurations(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { answers[0] = both[0].as("scep", crphttp.NotifyPath, notify) })
 	<-entered
+	before := both[0].verdicts.looks()
 	wg.Go(func() { answers[1] = both[1].as("scep", crphttp.NotifyPath, notify) })
+	for end := time.Now().Add(minute); both[0].verdicts.looks() == before && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // until the second has come as far as the lock
+	}
 	select {
 	case <-entered:
 		t.Error("one outcome is told twice at once")
