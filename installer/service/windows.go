@@ -43,6 +43,8 @@ type Controls interface {
 // Registrations make services and take them away.
 type Registrations interface {
 	Command(s osservice.Spec) string
+	// Install makes a service, or changes one that is there. When it fails,
+	// a new one is gone, and one that was there may have changed by half.
 	Install(s osservice.Spec) error
 	Restore(name string, was osservice.Status) error
 	Uninstall(name string) error
@@ -237,7 +239,11 @@ func (w *Windows) service(o Options) steps.Step {
 			case !errors.Is(err, osservice.ErrNotInstalled):
 				return err
 			}
-			return w.Manager.Install(spec)
+			err = w.Manager.Install(spec)
+			if err != nil && was != nil { // it may have changed by half
+				err = errors.Join(err, w.Manager.Restore(Name, *was))
+			}
+			return err
 		},
 		Undo: func() error {
 			if was != nil {

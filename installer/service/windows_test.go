@@ -102,8 +102,13 @@ func (f *fakeWindows) Install(s osservice.Spec) error {
 	if err := f.change(); err != nil {
 		return err
 	}
+	there := f.service != nil
 	f.service = &osservice.Status{State: "stopped", Command: f.Command(s), Account: s.Account, AutoStart: !s.Manual}
-	return nil
+	err := f.change() // its recovery actions
+	if err != nil && !there {
+		f.service = nil
+	}
+	return err
 }
 
 func (f *fakeWindows) Restore(_ string, was osservice.Status) error { f.service = &was; return nil }
@@ -239,8 +244,8 @@ func TestWindowsUndoes(t *testing.T) {
 		list    func(*Windows, Options) ([]steps.Step, error)
 		changes int
 	}{
-		{"an installation", none, installs, 5},
-		{"an installation over an older one", older, installs, 6},
+		{"an installation", none, installs, 6},
+		{"an installation over an older one", older, installs, 7},
 		{"a removal", older, removes, 4},
 	} {
 		for n := 1; n <= row.changes; n++ {

@@ -15,8 +15,10 @@ import (
 )
 
 // Install makes the service, or gives one that exists the command line and the
-// account. The event source must be registered before: kardianos/service
-// registers EventCreate.exe's messages otherwise, which end at number 1000.
+// account. When it fails, a new one is removed again; one that exists may have
+// been given both: Restore takes them back. The event source must be registered
+// before: kardianos/service registers EventCreate.exe's messages otherwise,
+// which end at number 1000.
 func (m Manager) Install(s Spec) error {
 	if _, err := m.Status(s.Name); err == nil {
 		if err := m.change(s.Name, Status{Command: m.Command(s), Account: s.Account, AutoStart: !s.Manual}); err != nil {
