@@ -276,7 +276,7 @@ func (f *fixture) toldLater(t *testing.T, r request) {
 	t.Helper()
 	before := len(f.reporter.of(r.transaction))
 	f.again()
-	for deadline := time.Now().Add(10 * time.Second); len(f.reporter.of(r.transaction)) == before; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); len(f.reporter.of(r.transaction)) == before; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what is owed is not told later")
 		}

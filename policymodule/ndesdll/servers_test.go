@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
@@ -102,8 +101,9 @@ func notThere(t *testing.T, f *fixture) {
 }
 
 func oddServers(t *testing.T, f *fixture) {
-	f.want(sOK, "setnumber", "TimeoutMs", "2000")
 	var redirected atomic.Int32
+	gaveUp := make(chan struct{})
+	defer close(gaveUp)
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
@@ -134,11 +134,14 @@ func oddServers(t *testing.T, f *fixture) {
 		{"too slow", winTimeout, func(_ http.ResponseWriter, r *http.Request) {
 			select {
 			case <-r.Context().Done():
-			case <-time.After(5 * time.Second):
+			case <-gaveUp:
 			}
 		}},
 	} {
 		address, _ := f.serve(t, row.serve, f.ca)
+		if row.want == winTimeout { // the others have the usual time: a handshake may take two seconds
+			f.want(sOK, "setnumber", "TimeoutMs", "2000")
+		}
 		if hr, ok := f.at(t, address); hr != row.want || (ok == 1) != (row.want == sOK) {
 			t.Errorf("%s: HRESULT 0x%08x, verified %d, want 0x%08x", row.name, hr, ok, row.want)
 		}

@@ -76,7 +76,7 @@ type host struct {
 
 func (w *wine) host(t *testing.T) *host {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 14*time.Minute)
 	t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, "wine64", `C:\ndes\host.exe`)
 	c.Env, c.WaitDelay = w.Env, 5*time.Second

@@ -16,6 +16,7 @@ import (
 
 	"github.com/certconnector/certconnector/cmd/certlab/device"
 	"github.com/certconnector/certconnector/installer/windows/winetest"
+	"github.com/certconnector/certconnector/internal/freeport"
 	"github.com/certconnector/certconnector/scep"
 	"github.com/certconnector/certconnector/scep/scepclient"
 )
@@ -35,9 +36,7 @@ type service struct {
 
 func newService(t *testing.T) *service {
 	t.Helper()
-	l := listen(t)
-	defer func() { _ = l.Close() }() // the service will open it
-	return &service{Windows: winetest.New(t), address: l.Addr().String(), devices: t.TempDir()}
+	return &service{Windows: winetest.New(t), address: freeport.ForTest(t), devices: t.TempDir()}
 }
 
 func listen(t *testing.T) net.Listener {
@@ -126,7 +125,7 @@ const (
 func (s *service) is(t *testing.T, want string) {
 	t.Helper()
 	got := ""
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		if got, _ = s.query(); got == want {
 			return
 		}
@@ -255,5 +254,5 @@ func (s *service) client(t *testing.T) *http.Client {
 	pool.AppendCertsFromPEM(b)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 }

@@ -34,7 +34,7 @@ func TestUnitTests(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			defer stamp(t, "go test")()
-			args := append([]string{"-count", "1", "-short", "-timeout", "4m"}, c.flags...)
+			args := append([]string{"-count", "1", "-short", "-timeout", "8m"}, c.flags...)
 			out, err := w.GoTest(t, repository, append(args, c.packages...)...)
 			if n := len(passed.FindAllString(out, -1)); err != nil || n != len(c.packages) {
 				t.Errorf("%d of %d packages passed, %v\n%s", n, len(c.packages), err, out)

@@ -17,7 +17,7 @@ import (
 )
 
 // Limit is how long any one program may run.
-const Limit = 2 * time.Minute
+const Limit = 5 * time.Minute
 
 //go:embed shim/bcryptprimitives.c
 var shim []byte
