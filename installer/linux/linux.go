@@ -124,6 +124,7 @@ func (p Paths) Socket() string {
 			free = "FreeBind=yes\n" // the unit starts before the network
 		}
 	}
-	text := strings.Replace(socket, "ListenStream="+packagedPort+"\n", listen+free, 1)
+	text := strings.Replace(socket, "port "+packagedPort+" for", "port "+strings.Join(p.Ports, " and ")+" for", 1)
+	text = strings.Replace(text, "ListenStream="+packagedPort+"\n", listen+free, 1)
 	return strings.ReplaceAll(text, Config, p.Config)
 }

@@ -43,9 +43,10 @@ func (l *Linux) Install(ctx context.Context, o Options) ([]steps.Step, error) {
 	if err := errors.Join(l.ready(ctx), paths.Check(), l.runnable(o.Program), noLinks(o, l.path)); err != nil {
 		return nil, err
 	}
-	units := []unit{{linux.ServiceUnit, mark + paths.Service()}}
+	units, socket := []unit{{linux.ServiceUnit, mark + paths.Service()}}, ""
 	if len(o.Ports) > 0 {
-		units = append(units, unit{linux.SocketUnit, mark + paths.Socket()})
+		socket = mark + paths.Socket()
+		units = append(units, unit{linux.SocketUnit, socket})
 	}
 	handOver, err := l.handOver(o)
 	if err != nil {
@@ -54,9 +55,12 @@ func (l *Linux) Install(ctx context.Context, o Options) ([]steps.Step, error) {
 	list := append([]steps.Step{l.account(o.StateDir), l.configFolder(o), l.stateFolder(o)}, handOver...)
 	list = append(list, l.write(units))
 	if o.Manual {
-		return list, nil
+		list = append(list, l.rest("have the service not start by itself", linux.ServiceUnit, linux.SocketUnit))
+	} else {
+		list = append(list, l.enable(units))
 	}
-	return append(list, l.enable(units)), nil
+	outdated, err := l.outdated(socket)
+	return append(list, outdated...), err
 }
 
 // ready refuses a host on which nothing can be installed, or must not be.
@@ -157,7 +161,7 @@ func (l *Linux) Uninstall(ctx context.Context, o Options) ([]steps.Step, error) 
 	if err := l.ready(ctx); err != nil {
 		return nil, err
 	}
-	list := []steps.Step{l.disable(), l.erase()}
+	list := []steps.Step{l.disable(), l.erase(linux.ServiceUnit, linux.SocketUnit)}
 	if !o.Purge {
 		return list, nil
 	}

@@ -57,8 +57,8 @@ func (l *Linux) control(ctx context.Context, verb string) error {
 	if gone, err := missing(l.path(st.Config)); gone && err == nil && st.Config != "" {
 		return fmt.Errorf("there is no configuration at %q: make one by \"certconnector init\"", st.Config)
 	}
-	if l.enabled(ctx, linux.SocketUnit) {
-		if _, err := l.run(ctx, "systemctl", "start", linux.SocketUnit); err != nil {
+	if verb == "restart" || !st.Running() {
+		if err := l.open(ctx); err != nil {
 			return err
 		}
 	}
@@ -70,6 +70,23 @@ func (l *Linux) control(ctx context.Context, verb string) error {
 		return fmt.Errorf("the service does not start: %s", st.Failure)
 	}
 	return err
+}
+
+// open has systemd open the ports of the service, if it is to and has not: where
+// the socket starts with the system, or was written here. The service is stopped
+// before, since systemd opens nothing for one that is there. Ports that are open
+// stay so: connections wait in them.
+func (l *Linux) open(ctx context.Context) error {
+	wanted := l.written(linux.SocketUnit) || l.enabled(ctx, linux.SocketUnit)
+	if !wanted || l.active(ctx, linux.SocketUnit) {
+		return nil
+	}
+	if l.active(ctx, linux.ServiceUnit) {
+		if err := l.systemctl(ctx, "stop", []string{linux.ServiceUnit}); err != nil {
+			return err
+		}
+	}
+	return l.systemctl(ctx, "start", []string{linux.SocketUnit})
 }
 
 // Status implements System.

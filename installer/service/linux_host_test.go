@@ -52,6 +52,8 @@ func newHost(t *testing.T) *fakeHost {
 	h.mkdir("/usr/local/bin")
 	h.mkdir("/var/lib")
 	h.put("/usr/local/bin/certconnector", "", 0o755)
+	h.mkdir(filepath.Dir(wants("certconnector.service")))
+	h.mkdir(filepath.Dir(wants("certconnector.socket")))
 	return h
 }
 
@@ -121,12 +123,14 @@ func (h *fakeHost) run(_ context.Context, name string, args ...string) (string, 
 		return "", failed
 	case verb == "show":
 		return h.show, nil
-	case verb == "is-enabled" && !strings.Contains(h.units[args[1]], "enabled"):
+	case verb == "is-enabled" && (!strings.Contains(h.units[args[1]], "enabled") || !h.has(unitDir+"/"+args[1])):
 		return "disabled", failed
 	case verb == "is-active" && !strings.Contains(h.units[args[1]], "active"):
 		return "inactive", failed
 	case strings.HasPrefix(verb, "is-"):
 		return "active", nil
+	case verb == "reset-failed":
+		return "", failed // nothing has failed
 	}
 	if h.changing++; h.changing == h.failAt {
 		return "", errBroken
@@ -151,7 +155,6 @@ func (h *fakeHost) change(name, verb string, args []string) error {
 		h.account = false
 	case verb == "daemon-reload":
 		h.dirty = false
-	case verb == "reset-failed":
 	default:
 		return h.systemctl(verb, args[1:])
 	}
@@ -165,14 +168,22 @@ func (h *fakeHost) systemctl(verb string, units []string) error {
 			now = true
 			continue
 		}
-		if !h.has("/etc/systemd/system/" + u) {
+		there, link := h.has(unitDir+"/"+u), wants(u)
+		enabled, active := strings.Contains(h.units[u], "enabled"), strings.Contains(h.units[u], "active")
+		if known := there || (verb == "stop" && active) || (verb == "disable" && h.has(link)); !known {
 			return fmt.Errorf("unit %s not found", u)
 		}
-		enabled, active := strings.Contains(h.units[u], "enabled"), strings.Contains(h.units[u], "active")
 		switch verb {
 		case "enable", "disable":
 			enabled, active = verb == "enable", active && !now
+			_ = os.Remove(filepath.Join(h.root, link)) // there may be none
+			if enabled {
+				h.link(unitDir+"/"+u, link)
+			}
 		case "start", "restart", "stop":
+			if serves := strings.Contains(h.units["certconnector.service"], "active"); u == "certconnector.socket" && verb == "start" && serves && !active {
+				return errors.New("the service is active already: refusing")
+			}
 			active = verb != "stop"
 		default:
 			return fmt.Errorf("systemctl %s is not played", verb)
@@ -180,6 +191,12 @@ func (h *fakeHost) systemctl(verb string, units []string) error {
 		h.units[u] = strings.TrimSpace(map[bool]string{true: "enabled "}[enabled] + map[bool]string{true: "active"}[active])
 	}
 	return nil
+}
+
+// wants is the link that has a unit start with the system.
+func wants(unit string) string {
+	target := map[bool]string{true: "sockets", false: "multi-user"}[strings.HasSuffix(unit, ".socket")]
+	return unitDir + "/" + target + ".target.wants/" + unit
 }
 
 // ground is everything that steps may change, as text.

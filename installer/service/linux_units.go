@@ -3,16 +3,15 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/certconnector/certconnector/installer/linux"
 	"github.com/certconnector/certconnector/installer/steps"
 	"github.com/certconnector/certconnector/internal/durable"
 )
@@ -58,9 +57,8 @@ func (l *Linux) write(units []unit) steps.Step {
 	}
 }
 
-// erase is the step that removes the units.
-func (l *Linux) erase() steps.Step {
-	names := []string{linux.ServiceUnit, linux.SocketUnit}
+// erase is the step that removes units.
+func (l *Linux) erase(names ...string) steps.Step {
 	was := map[string][]byte{}
 	return steps.Step{
 		Does: "remove " + strings.Join(names, " and ") + " from " + unitDir,
@@ -85,7 +83,7 @@ func (l *Linux) erase() steps.Step {
 			if err != nil {
 				return errors.Join(err, l.putBack(was))
 			}
-			_, _ = l.run(ctx, "systemctl", "reset-failed", linux.ServiceUnit) // it complains where nothing has failed
+			_, _ = l.run(ctx, "systemctl", append([]string{"reset-failed"}, names...)...) // it complains where nothing has failed
 			return nil
 		},
 		Undo: func() error { return l.putBack(was) },
@@ -117,85 +115,13 @@ func (l *Linux) putBack(was map[string][]byte) error {
 	return errors.Join(append(errs, l.reload(context.Background()))...)
 }
 
+// written tells whether a unit is one that was written here.
+func (l *Linux) written(name string) bool {
+	b, err := os.ReadFile(l.unitFile(name))
+	return err == nil && bytes.HasPrefix(b, []byte(mark))
+}
+
 func (l *Linux) reload(ctx context.Context) error {
 	_, err := l.run(ctx, "systemctl", "daemon-reload")
 	return err
-}
-
-// enable is the step that has the units start with the system.
-func (l *Linux) enable(units []unit) steps.Step {
-	var made []string // that were not enabled before
-	return steps.Step{
-		Does: "have the service start with the system",
-		Holds: func(ctx context.Context) (bool, error) {
-			for _, u := range units {
-				if !l.enabled(ctx, u.name) {
-					return false, nil
-				}
-			}
-			return true, nil
-		},
-		Do: func(ctx context.Context) error {
-			for _, u := range units {
-				if !l.enabled(ctx, u.name) {
-					made = append(made, u.name)
-				}
-			}
-			_, err := l.run(ctx, "systemctl", append([]string{"enable"}, made...)...)
-			return err
-		},
-		Undo: func() error {
-			_, err := l.run(context.Background(), "systemctl", append([]string{"disable"}, made...)...)
-			return err
-		},
-	}
-}
-
-// disable is the step that stops the service, and has it start no more.
-func (l *Linux) disable() steps.Step {
-	units := []string{linux.SocketUnit, linux.ServiceUnit}
-	var enabled, active []string
-	return steps.Step{
-		Does: "stop the service, and have it start no more",
-		Holds: func(ctx context.Context) (bool, error) {
-			return !slices.ContainsFunc(units, func(u string) bool { return l.enabled(ctx, u) || l.active(ctx, u) }), nil
-		},
-		Do: func(ctx context.Context) error {
-			there := slices.DeleteFunc(slices.Clone(units), func(u string) bool {
-				gone, err := missing(l.unitFile(u))
-				return gone && err == nil
-			})
-			for _, u := range there {
-				if l.enabled(ctx, u) {
-					enabled = append(enabled, u)
-				}
-				if l.active(ctx, u) {
-					active = append(active, u)
-				}
-			}
-			_, err := l.run(ctx, "systemctl", append([]string{"disable", "--now"}, there...)...)
-			return err
-		},
-		Undo: func() error {
-			var errs []error
-			for verb, units := range map[string][]string{"enable": enabled, "start": active} {
-				if len(units) > 0 {
-					_, err := l.run(context.Background(), "systemctl", append([]string{verb}, units...)...)
-					errs = append(errs, err)
-				}
-			}
-			return errors.Join(errs...)
-		},
-	}
-}
-
-func (l *Linux) enabled(ctx context.Context, unit string) bool {
-	_, err := l.run(ctx, "systemctl", "is-enabled", unit)
-	return err == nil
-}
-
-func (l *Linux) active(ctx context.Context, unit string) bool {
-	out, _ := l.run(ctx, "systemctl", "is-active", unit) // the state is in the text
-	state := strings.TrimSpace(out)
-	return state == "active" || state == "activating" || state == "deactivating" || state == "reloading"
 }
