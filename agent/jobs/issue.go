@@ -51,7 +51,7 @@ type Undelivered struct {
 	Source     string
 	Job        jobqueue.Job
 	CA, Serial string // Serial in upper-case hexadecimal of even length
-	Thumbprint string // as Delivered.Imported; "": it was not imported
+	Thumbprint string // as Delivered.Imported; "": it was surely not imported
 	Why        string
 }
 

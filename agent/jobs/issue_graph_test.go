@@ -164,7 +164,8 @@ type fakeGraph struct {
 	known bool
 	list  map[string]intune.UserPFX
 
-	deletes error // what DeletePFX answers
+	deletes  error  // what DeletePFX answers
+	imported func() // called after each import
 }
 
 func (g *fakeGraph) UserID(context.Context, string) (string, error) {
@@ -189,6 +190,9 @@ func (g *fakeGraph) CreatePFX(_ context.Context, p intune.UserPFX) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.list[p.Thumbprint] = p
+	if g.imported != nil {
+		g.imported()
+	}
 	return nil
 }
 

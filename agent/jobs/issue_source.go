@@ -113,7 +113,7 @@ func (q *queue) Report(ctx context.Context, jobs []journal.Job) error {
 		lost.Job = jobqueue.Job{} // revoked all the same
 	}
 	if revokeErr := q.Revoke(ctx, lost); revokeErr != nil {
-		return fmt.Errorf("recording that a certificate must be revoked: %v (the queue refused its result: %v)", revokeErr, err)
+		return fmt.Errorf("giving a certificate up whose result the queue refused: %v (%v)", revokeErr, err)
 	}
 	q.Log.Error("the job queue refused a result for good; its certificate is revoked", digest(jobs[0]), zap.String("serial", r.Serial), zap.String("ca", r.CA), zap.Error(err))
 	return err
@@ -158,9 +158,12 @@ func queueError(err error) error {
 	return err
 }
 
+// undelivered begins the names of the sources that RevokeByJob adds jobs to.
+const undelivered = "undelivered/"
+
 // UndeliveredSource is the name under which RevokeByJob adds its jobs. The
-// Revoker knows it as a tenant with the name of the endpoint's entries.
-func UndeliveredSource(queue string) string { return "undelivered/" + queue }
+// Revoker does them for the endpoint of that queue.
+func UndeliveredSource(queue string) string { return undelivered + queue }
 
 // RevokeByJob returns the Revoke of an IssueConfig and a QueueConfig that
 // records a revocation job of our own. It is done by the Revoker, tried until

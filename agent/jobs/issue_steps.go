@@ -56,6 +56,7 @@ type assignment struct {
 	key         crypto.Signer
 	csr         *pkcs10.Request
 	certificate *x509.Certificate
+	untaken     bool // the sink surely did not take it
 }
 
 // malformed is the content of a job that came with a context and little else
@@ -171,6 +172,7 @@ func (a *assignment) deliver(ctx context.Context) Ending {
 	out, err := sink.Deliver(ctx, Delivery{a.Source, a.job, a.key, a.certificate, chain})
 	switch {
 	case errors.Is(err, ErrUndeliverable):
+		a.untaken = true
 		return a.abandon(ctx, jobqueue.NonRetryableServiceError, "job_delivery", err.Error())
 	case err != nil && a.Clock().Sub(a.journaled.AcceptedAt) > a.DeliverWithin && a.journaled.Attempts >= leastAttempts:
 		return a.abandon(ctx, jobqueue.NonRetryableServiceError, "job_delivery", "the certificate could not be delivered in time")
@@ -192,7 +194,11 @@ func (a *assignment) abandon(ctx context.Context, code jobqueue.Code, rule, text
 	if a.certificate == nil {
 		return a.refuse(code, rule, text)
 	}
-	if err := a.Revoke(ctx, Undelivered{a.Source, a.job, a.CAName, a.serial(), thumbprintOf(a.certificate), text}); err != nil {
+	lost := Undelivered{Source: a.Source, Job: a.job, CA: a.CAName, Serial: a.serial(), Why: text}
+	if !a.untaken {
+		lost.Thumbprint = thumbprintOf(a.certificate)
+	}
+	if err := a.Revoke(ctx, lost); err != nil {
 		return TryLater(fmt.Errorf("recording that a certificate must be revoked: %w", err), 0)
 	}
 	end := a.refuse(code, rule, text)
