@@ -74,9 +74,6 @@ func (a *Agent) revocations() (jobs.Handler, []jobs.Polled, error) {
 			Name: t.Name, Reason: reason, AnySerial: r.AnySerial, OwnsTenant: r.OwnsTenant, GiveUpAfter: r.GiveUpAfter,
 		}
 	}
-	for _, s := range a.cfg.Jobs.Sources {
-		cfg.Tenants[jobs.UndeliveredSource(s.Name)] = jobs.RevocationTenant{Name: jobs.QueueName(s.Name), Reason: ca.CessationOfOperation}
-	}
 	if len(a.cas) == 0 {
 		return nil, nil, nil
 	}

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ func TestWhatASourceSaidHoldsUnderTheNextConfiguration(t *testing.T) {
 	}{
 		{"it has its rest", &intune.HTTPError{Call: "downloadRevocationRequests", Status: 429, After: 50 * time.Minute}, 40 * time.Minute, 1, false},
 		{"after that it is asked", &intune.HTTPError{Call: "downloadRevocationRequests", Status: 429, After: 50 * time.Minute}, 55 * time.Minute, 2, true},
+		{"one that did not get there has its rest too", &intune.HTTPError{Call: "token", Status: 429, After: 50 * time.Minute}, 40 * time.Minute, 1, false},
+		{"and is repeated after that", &intune.HTTPError{Call: "token", Status: 429, After: 50 * time.Minute}, 55 * time.Minute, 2, true},
 		{"a question that did not get there is repeated", &intune.NetworkError{Call: "token"}, 10 * time.Second, 2, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -47,4 +50,28 @@ func TestWhatASourceSaidHoldsUnderTheNextConfiguration(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What an operator should look at is there under the next configuration before
+// the source is asked again.
+func TestTroubleIsInherited(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.polled.Interval, w.polled.Jitter = time.Hour, time.Second
+		w.cloud.down = func() error { return intune.ErrActionGone }
+		w.run(5 * time.Second)
+		want := w.running.Problems()
+		if len(want) != 1 {
+			t.Fatalf("problems %q, want one", want)
+		}
+		next := w.build()
+		next.Inherit(w.running)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		if err := next.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if got := next.Problems(); !slices.Equal(got, want) || len(w.cloud.downloads()) != 1 {
+			t.Errorf("problems %q after %d questions, want %q", got, len(w.cloud.downloads()), want)
+		}
+	})
 }

@@ -203,7 +203,6 @@ func (o *office) open() {
 	must(err)
 	revoker := jobs.NewRevoker(jobs.RevokerConfig{
 		Entries: j, Imported: j, CAs: []jobs.RevocationCA{{Name: "issuing", Authority: authority}}, Log: log, Audit: log,
-		Tenants: map[string]jobs.RevocationTenant{jobs.UndeliveredSource(queueName): {Name: name, Reason: ca.CessationOfOperation}},
 	})
 	o.running, err = jobs.New(jobs.Config{
 		Journal: durable, Owner: "one", Log: log, Audit: log, Sources: []jobs.Polled{{Source: source, Kind: journal.IssueJob, Interval: 6 * time.Minute}},

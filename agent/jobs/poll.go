@@ -31,6 +31,7 @@ type poller struct {
 	cool    time.Duration // from one question to the next, with jitter
 	rest    time.Duration // what the source asked for at the last one
 	retryAt time.Time     // after a question that did not reach the source
+	alone   time.Time     // until when it wants to be left alone all the same
 	holdAt  time.Time     // after a question that could not be recorded, or while too many jobs are open
 	held    bool          // the log has that too many are
 	missed  int           // of those in a row
@@ -128,7 +129,11 @@ func (p *poller) keepLead(ctx context.Context, now time.Time) bool {
 	}
 	if !p.leads {
 		p.log.Info("this instance leads a source", zap.Time("last_poll", lead.LastPoll))
-		p.setHealth(func(h *health) { h.good = now })
+		p.setHealth(func(h *health) {
+			if h.good.IsZero() {
+				h.good = now
+			}
+		})
 	}
 	fresh := !p.leads
 	if p.lead, p.leads = lead, true; fresh {
@@ -239,7 +244,7 @@ func (p *poller) fetchFailed(err error) {
 	case errors.Is(err, ErrNotReached):
 		p.missed++
 		next = max(p.notReached(), retryAfter(err))
-		p.retryAt = p.jobs.now().Add(next)
+		p.retryAt, p.alone = p.jobs.now().Add(next), p.jobs.now().Add(retryAfter(err))
 	default:
 		p.newCool(retryAfter(err))
 		next = p.cool

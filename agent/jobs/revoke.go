@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -108,12 +109,22 @@ type order struct {
 	serial string
 }
 
+// asker is who asks: a tenant, or a queue whose certificate was not delivered.
+// That one may have left the configuration meanwhile.
+func (r *Revoker) asker(source string) (RevocationTenant, bool) {
+	if queue, ok := strings.CutPrefix(source, undelivered); ok {
+		return RevocationTenant{Name: QueueName(queue), Reason: ca.CessationOfOperation}, true
+	}
+	t, ok := r.Tenants[source]
+	return t, ok
+}
+
 // Do carries out one request: whose CA, which certificate, may this tenant,
 // revoke. It keeps no work: each step can be repeated.
 func (r *Revoker) Do(ctx context.Context, job journal.Job) Ending {
 	o := &order{job: job}
 	// 1. Who asks for what?
-	tenant, ok := r.Tenants[job.Source]
+	tenant, ok := r.asker(job.Source)
 	if !ok {
 		return TryLater(fmt.Errorf("no tenant is configured for source %q; put it back so that its revocations can be carried out", job.Source), forbiddenDelay)
 	}
