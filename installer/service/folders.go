@@ -35,6 +35,7 @@ type contents struct {
 
 // look reads a state folder, so that a mistyped path never has another
 // folder's files given away or deleted. The configuration may be in it, too.
+// It does not read the folders in it: what is in those of our names is ours.
 func look(folder, config string) (c contents, err error) {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,6 +119,12 @@ func purge(o Options, real func(string) string) ([]steps.Step, error) {
 		return nil, fmt.Errorf("%q has %q in it, which is not of a connector, and is not deleted: move it elsewhere, or delete it, and run this again", o.StateDir, has.stranger)
 	}
 	list := []steps.Step{deletion("delete keys and journal in "+o.StateDir, state)}
+	if !has.marked { // it is empty, and may be somebody else's
+		list = nil
+		if bearsName(state) || bearsName(filepath.Dir(state)) {
+			list = []steps.Step{emptied(o.StateDir, state)}
+		}
+	}
 	dir := filepath.Dir(config)
 	if dir == state {
 		return list, nil

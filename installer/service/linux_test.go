@@ -315,6 +315,24 @@ func TestLinuxPurgeOfAConfigurationInAForeignFolder(t *testing.T) {
 	}
 }
 
+// TestLinuxPurgeOfAnEmptyFolder: a folder that was named by mistake, and never
+// was a connector's, stays.
+func TestLinuxPurgeOfAnEmptyFolder(t *testing.T) {
+	for folder, stays := range map[string]bool{"/srv/empty": true, "/srv/certconnector": false, "/srv/certconnector/state": false} {
+		h := newHost(t)
+		h.mkdir(folder)
+		o := options()
+		o.Purge, o.StateDir = true, folder
+		list, err := h.linux().Uninstall(t.Context(), o)
+		if err == nil {
+			err = steps.Run(t.Context(), list, nil)
+		}
+		if err != nil || h.has(folder) != stays {
+			t.Errorf("%s: %v; after a purge:\n%s", folder, err, h.ground())
+		}
+	}
+}
+
 // TestLinuxGivesAwayAllOrNothing: a file with two names stays whose it is, and
 // what was given before an error is taken back.
 func TestLinuxGivesAwayAllOrNothing(t *testing.T) {
