@@ -177,6 +177,18 @@ func (l lineage) next(ctx context.Context, cfg ownenroll.Config, accept func(gen
 	return l.number(g, folder)
 }
 
+// begun tells whether the generation that comes needs no new request: of each
+// role one is parked at the CA, or the certificate is there.
+func (l lineage) begun() bool {
+	for _, role := range l.roles {
+		file := l.path(nextFolder, certificateFile(role))
+		if _, err := os.Stat(file); err != nil && !ownenroll.Begun(ownenroll.Role{Certificate: file}) {
+			return false
+		}
+	}
+	return true
+}
+
 // finished reads pairs that are all in their places, as a run that was cut off
 // just before the rename leaves them.
 func (l lineage) finished(folder string, chain []*x509.Certificate, now time.Time) (generation, error) {

@@ -33,14 +33,16 @@ func (r *RA) Inherit(from *RA) error {
 }
 
 // Reread takes generations into use that somebody else made in the folder
-// since it was opened: the configuration before, which renewed until it was
-// stopped.
+// since it was opened, and goes on with one that waits there: the configuration
+// before renewed until it was stopped.
 func (r *RA) Reread() error {
 	err := errors.Join(r.readFiles(), r.readNext())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.load()
-	return errors.Join(err, r.choose())
+	err = errors.Join(err, r.choose())
+	r.recall()
+	return err
 }
 
 // Reread takes the newest certificate of the folder into use, as RA.Reread.
@@ -49,6 +51,7 @@ func (t *TLS) Reread() error {
 	if len(list) > 0 {
 		t.serve(list[len(list)-1])
 	}
+	t.recall()
 	return err
 }
 

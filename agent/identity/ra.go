@@ -106,6 +106,7 @@ func OpenRA(ctx context.Context, cfg RAConfig) (*RA, error) {
 	r.load()
 	err := r.choose()
 	if err == nil {
+		r.recall()
 		return r, nil
 	}
 	return nil, fmt.Errorf("endpoint %q: %w", cfg.Endpoint, errors.Join(filesErr, chainErr, err))
@@ -311,6 +312,11 @@ func (r *RA) reason(now time.Time) string {
 		return ""
 	}
 	return "two thirds of their life are over"
+}
+
+// recall goes on with a renewal that somebody asked for.
+func (r *RA) recall() {
+	r.try.recall(r.lineage, func() string { return r.reason(r.cfg.Clock()) })
 }
 
 // older tells whether pairs were issued under another CA certificate than the

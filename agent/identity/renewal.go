@@ -48,7 +48,7 @@ type attempts struct {
 	retryAt time.Time
 	problem string
 	seen    string // why it was tried; another reason is tried at once
-	asked   bool   // somebody asked for a renewal, and the CA has not decided
+	asked   bool   // somebody asked for a renewal, and the CA has not decided; see recall
 }
 
 // asked is the reason of a renewal that is not due.
@@ -74,6 +74,14 @@ func (a *attempts) failedWith(why string, err error, now, end time.Time) {
 		wait = max(left, 10*time.Minute)
 	}
 	a.retryAt = now.Add(wait)
+}
+
+// recall finds out whether somebody asked another process, or the
+// configuration before, for the renewal that is under way: one that is not due
+// otherwise. One that was denied is not begun anew.
+func (a *attempts) recall(l lineage, reason func() string) {
+	a.asked = false
+	a.asked = reason() == "" && l.begun()
 }
 
 // err is what stands against the renewal, the same words until that changes.

@@ -82,6 +82,7 @@ func OpenTLS(ctx context.Context, cfg TLSConfig) (*TLS, error) {
 	if len(list) > 0 {
 		t.serve(list[len(list)-1])
 	}
+	t.recall()
 	if _, err := t.Certificate(); err != nil {
 		if err := t.Tend(ctx); err != nil {
 			return nil, err
@@ -172,6 +173,13 @@ func (t *TLS) reason(chain []*x509.Certificate, now time.Time) string {
 		return ""
 	}
 	return "two thirds of its life are over"
+}
+
+// recall goes on with a renewal that somebody asked for.
+func (t *TLS) recall() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.try.recall(t.lineage, func() string { return t.reason(t.chain, t.cfg.Clock()) })
 }
 
 func sameNames(cert *x509.Certificate, hosts []string) bool {
