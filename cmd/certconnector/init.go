@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -93,7 +92,7 @@ func (p *program) init(ctx context.Context, o firstrun.Options, f initFlags) err
 		o.Dir, o.StateDir = packageFolders(agent.DefaultConfigPath(), agent.DefaultStateDir())
 	}
 	o.CAKey, o.RAKey, o.Check = embedded.KeyKind(f.caKey), embedded.KeyKind(f.raKey), checkConfig(o.CA)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt) // an interrupt undoes what was done
+	ctx, stop := untilStopped(ctx)
 	defer stop()
 	var person *firstrun.Interview
 	if o.Open() && !p.json && !f.dryRun && isTerminal(os.Stdin) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/certconnector/certconnector/installer/service"
 	"github.com/certconnector/certconnector/installer/steps"
@@ -24,7 +25,18 @@ func (p *program) confirm(what string) error {
 	return nil
 }
 
-// carryOut shows the steps, or does them. An interrupt undoes what was done.
+// untilStopped ends when somebody ends the program: by an interrupt, SIGTERM, or
+// SIGHUP when a connection breaks. What was done is then undone. Where SIGHUP is
+// ignored, as below nohup, it stays so.
+func untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signal.NotifyContext(ctx, signals...)
+}
+
+// carryOut shows the steps, or does them; see untilStopped.
 func (p *program) carryOut(ctx context.Context, list []steps.Step, plan bool) (done bool, err error) {
 	if plan {
 		planned, err := steps.Plan(ctx, list)
@@ -39,7 +51,7 @@ func (p *program) carryOut(ctx context.Context, list []steps.Step, plan bool) (d
 		}
 		return false, nil
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	ctx, stop := untilStopped(ctx)
 	defer stop()
 	var reported []steps.Planned
 	err = steps.Run(ctx, list, func(s steps.Planned) {
