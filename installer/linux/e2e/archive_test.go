@@ -67,6 +67,9 @@ func TestServiceFromAnArchive(t *testing.T) {
 			}
 			s.remembers(t, "archive")
 		}},
+		{"other ports, and back", s.ports},
+		{"no start with the system, and back", s.manual},
+		{"without its units' files it can be uninstalled", s.loseUnits},
 		{"a start that fails tells why", func(t *testing.T) {
 			m.run(t, "cp", "-p", config, config+".good")
 			m.run(t, "sh", "-c", "echo 'no_such_key: 1' >>"+config)
