@@ -53,6 +53,8 @@ With --complete, checks what the CA answered (PEM, DER or PKCS #7, in any order;
 "-" is standard input): that it is for this key, has the names, is in force and
 good for servers. Then it is put where listeners[].tls names it, with its key; the
 former pair stays beside it as .old. A running service takes it within a minute.
+Run both as the account of the service, or as root where root owns the folder:
+root gives the files to that account.
 
 Exit codes: 0 installed, 1 installed with warnings, 2 not installed.`,
 		Args: cobra.NoArgs,
@@ -81,7 +83,7 @@ func (p *program) csrTLS(f csrFlags) (err error) {
 	}
 	known := cfg.Keys.Open(zap.NewNop())
 	defer func() { err = errors.Join(err, known.Close()) }()
-	place := servercert.Place{Certificate: files.Certificate, Key: files.Key, Keys: known}
+	place := servercert.Place{Certificate: files.Certificate, Key: files.Key, Keys: known, StateDir: cfg.StateDir}
 	if f.complete != "" {
 		return p.completeTLS(place, f)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/agent/identity/ownenroll"
 	"github.com/certconnector/certconnector/internal/keys"
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // raFlags are the flags of "ra enroll".
@@ -46,7 +47,9 @@ func (p *program) raEnrollCommand() *cobra.Command {
 		Long: `Makes new keys, has the endpoint's CA sign certificates for them, checks these,
 and puts both pairs in the places that the configuration names; the old files
 stay beside them with the suffix .old. A running service takes the new ones
-within a minute and goes on opening what was encrypted for the old ones.
+within a minute and goes on opening what was encrypted for the old ones. Run it
+as the account of the service, or as root where root owns the folder: root gives
+the files to that account.
 
 A CA whose template wants approval parks the requests: approve them there and
 run the command again. Until both certificates are there nothing is replaced.
@@ -104,20 +107,21 @@ func (p *program) raEnroll(ctx context.Context, f raFlags) (err error) {
 	}
 	devices := cfg.Keys.Open(zap.NewNop())
 	defer func() { err = errors.Join(err, devices.Close()) }()
-	result, err := ownenroll.Run(ctx, ownenroll.Config{CA: bridge, Chain: chain, Subject: subject, Roles: roles(e, f), KeyBits: f.keyBits, Keys: devices})
+	result, err := ownenroll.Run(ctx, ownenroll.Config{CA: bridge, Chain: chain, Subject: subject, Roles: roles(e, f), KeyBits: f.keyBits, Keys: devices, StateDir: cfg.StateDir})
 	if err != nil {
 		return err
 	}
 	return p.raResult(result)
 }
 
-// ownPair refuses to make a pair that the service could not read.
+// ownPair refuses to make a pair that the service could not read. What root
+// makes in a folder of its own is handed over.
 func ownPair(certificate, key string) error {
 	for _, path := range []string{certificate, key} {
 		if keys.IsURI(path) {
 			continue
 		}
-		if err := ownFolder(filepath.Dir(path), true); err != nil {
+		if err := secret.CheckMaker(filepath.Dir(path)); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/certconnector/certconnector/internal/certfiles"
 	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/keys"
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 const (
@@ -183,12 +184,20 @@ func doubts(chain []*x509.Certificate, now time.Time) []string {
 
 // put has the certificate, and the key that waited, take the places of the
 // present ones, which stay beside as .old. The certificate is on disk before
-// anything moves, and a certificate that cannot be moved gives the key back.
+// anything moves, both are the service's, and a certificate that cannot be moved
+// gives the key back.
 func (p Place) put(text []byte, waits bool) error {
 	if err := durable.WriteFile(p.Certificate+newSuffix, text, 0o644); err != nil {
 		return err
 	}
+	account := secret.AccountOf(p.Key, p.StateDir)
+	if err := account.Give(p.Certificate + newSuffix); err != nil {
+		return err
+	}
 	if waits {
+		if err := account.Give(p.Key + newSuffix); err != nil {
+			return err
+		}
 		if err := replace(p.Key); err != nil {
 			return err
 		}

@@ -46,6 +46,10 @@ type Place struct {
 	Certificate string // PEM file, the chain after the certificate
 	Key         string // as keys.Keys.Load knows it
 	Keys        *keys.Keys
+	// StateDir is the service's folder. Where root runs this, the files that are
+	// put into their places are for the owner of the present key, or of this
+	// folder; "": they stay root's.
+	StateDir string
 }
 
 // Request says what to ask a CA for.
@@ -147,7 +151,7 @@ func (p Place) check() error {
 		if folder == filepath.Dir(p.Key) && keys.IsURI(p.Key) {
 			continue
 		}
-		if err := secret.CheckOwner(folder); err != nil {
+		if err := secret.CheckMaker(folder); err != nil {
 			return err
 		}
 	}

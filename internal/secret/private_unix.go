@@ -11,14 +11,26 @@ import (
 // CheckOwner refuses a folder of another account: what this process makes in it
 // could not be read there. root's own are root's business.
 func CheckOwner(folder string) error {
+	uid, err := ownerOf(folder)
+	switch {
+	case err != nil, uid == os.Geteuid():
+		return err
+	case uid == 0: // as root it would be root's alone
+		return fmt.Errorf("%q belongs to root: name a folder that belongs to the account of the service, or give it this one with chown", folder)
+	}
+	return fmt.Errorf("%q belongs to the account with number %d: run this command as that account, or the service could not read what it makes", folder, uid)
+}
+
+// ownerOf is the number of the account that a folder belongs to.
+func ownerOf(folder string) (uid int, err error) {
 	info, err := os.Stat(folder)
 	if err != nil {
-		return fmt.Errorf("looking at a folder: %w", err)
+		return 0, fmt.Errorf("looking at a folder: %w", err)
 	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
-		return fmt.Errorf("%q belongs to the account with number %d: run this command as that account, or the service could not read what it makes", folder, s.Uid)
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid), nil
 	}
-	return nil
+	return os.Geteuid(), nil
 }
 
 // CheckPrivate refuses a file that group or others may read: a key, a secret,

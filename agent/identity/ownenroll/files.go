@@ -12,6 +12,7 @@ import (
 
 	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/keys"
+	"github.com/certconnector/certconnector/internal/secret"
 )
 
 // key returns the new key of a role, which an earlier run may have made. That
@@ -54,6 +55,21 @@ func (cfg Config) readKey(path string) (crypto.Signer, error) {
 		err = fmt.Errorf("%q holds no RSA key", path)
 	}
 	return nil, fmt.Errorf("reading a new key: %w; remove it to begin anew", err)
+}
+
+// handOver gives what waits to the account that will read it, before anything
+// is replaced.
+func (cfg Config) handOver(role Role) error {
+	account := secret.AccountOf(role.Key, cfg.StateDir)
+	for _, path := range []string{role.Key, role.Certificate} {
+		if keys.IsURI(path) || !exists(path+newSuffix) {
+			continue
+		}
+		if err := account.Give(path + newSuffix); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // install puts a pair in its place. The old one stays beside it: messages that

@@ -52,6 +52,11 @@ type Config struct {
 
 	Keys *keys.Keys // loads and makes keys; nil: in files
 
+	// StateDir is the service's folder. Where root runs this, a role's new files
+	// are for the owner of its present key, or of this folder; "": they stay
+	// root's.
+	StateDir string
+
 	Clock func() time.Time // nil: time.Now
 }
 
@@ -113,6 +118,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	}
 	if len(result.Parked) > 0 {
 		return result, nil
+	}
+	for _, role := range cfg.Roles {
+		if err := cfg.handOver(role); err != nil {
+			return result, fmt.Errorf("%s certificate: %w", role.Name, err)
+		}
 	}
 	for i, role := range cfg.Roles {
 		if err := install(role); err != nil {
