@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -68,12 +67,7 @@ func (p *program) importNDES(file, output string, o ndesimport.Options) error {
 }
 
 func readNDES(file string, o ndesimport.Options) (ndesimport.Result, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return ndesimport.Result{}, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	b, err := io.ReadAll(io.LimitReader(f, ndesimport.MaxBytes+1))
+	b, err := durable.ReadFile(file, ndesimport.MaxBytes)
 	if err != nil {
 		return ndesimport.Result{}, err
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/certconnector/certconnector/ca/embedded"
+	"github.com/certconnector/certconnector/internal/durable"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/policymodule/static"
 )
@@ -27,6 +28,10 @@ const (
 )
 
 var clouds = []string{"public", "usgov", "dod", "china", "custom"}
+
+// maxChallenge is the size of the largest file that is taken for a challenge,
+// in octets.
+const maxChallenge = 64 << 10
 
 // Options say what to set up.
 type Options struct {
@@ -170,7 +175,7 @@ func (o *Options) completeStatic(wrong func(string, ...any)) {
 	if o.ChallengeFile == "" {
 		return
 	}
-	b, err := os.ReadFile(o.ChallengeFile)
+	b, err := durable.ReadFile(o.ChallengeFile, maxChallenge)
 	if err != nil {
 		wrong("--challenge-file: %v", err)
 		return
@@ -234,13 +239,20 @@ func (o *Options) named(name string) string {
 	return quote(o.path(name))
 }
 
-// free reports every file of the first run that exists already.
+// free reports every file of the first run that exists already, or why that
+// cannot be told.
 func (o *Options) free(files []string) error {
 	var errs []error
 	for _, name := range files {
 		path := o.path(name)
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Lstat(path)
+		switch {
+		case err == nil:
 			errs = append(errs, fmt.Errorf("%q exists already and is kept", path))
+		case errors.Is(err, fs.ErrPermission): // it is so of all in that folder
+			return fmt.Errorf("looking for files in the way: %w: run this as root (on Windows as Administrator), or choose another --dir", err)
+		case !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("looking for files in the way: %w", err)
 		}
 	}
 	if len(errs) > 0 {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/installer/firstrun"
@@ -141,6 +142,64 @@ func TestFoldersOfTheConfiguration(t *testing.T) {
 	}
 	if _, _, mode := owner(t, there); mode != 0o711 {
 		t.Errorf("the folder that was there has mode %o", mode)
+	}
+}
+
+// A folder that cannot be looked into is not one with files in the way.
+func TestFolderThatCannotBeLookedInto(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		dir  func(*testing.T) string
+		want string
+	}{
+		{"no right", func(t *testing.T) string {
+			if os.Geteuid() == 0 {
+				return ""
+			}
+			dir := filepath.Join(t.TempDir(), "closed")
+			if err := os.Mkdir(dir, 0); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}, "run this as root"},
+		{"below a file", func(t *testing.T) string {
+			file := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return filepath.Join(file, "below")
+		}, "not a directory"},
+	} {
+		o := static(t)
+		if o.Dir = row.dir(t); o.Dir == "" {
+			continue // root may look everywhere
+		}
+		_, err := firstrun.New(o)
+		if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "exists already") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v", row.name, err)
+		}
+	}
+}
+
+// Whoever waits for a pipe's other end waits for ever.
+func TestAChallengeIsReadFromAFile(t *testing.T) {
+	o := static(t)
+	o.ChallengeFile = filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(o.ChallengeFile, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan error, 1)
+	go func() {
+		_, err := firstrun.New(o)
+		said <- err
+	}()
+	select {
+	case err := <-said:
+		if err == nil || !strings.Contains(err.Error(), "--challenge-file: ") || !strings.Contains(err.Error(), "is no regular file") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it hangs")
 	}
 }
 
