@@ -18,9 +18,15 @@ import (
 	"github.com/certconnector/certconnector/internal/secret"
 )
 
+// errInterrupted is for a reload that came to no end: its command was given up,
+// or the service stops. It says nothing about the file.
+var errInterrupted = &control.Error{
+	Code: control.CodeUnavailable, Text: "the reload was interrupted; the service goes on with the configuration that it has",
+}
+
 // Reload reads the configuration again and applies it. What is wrong with it is
 // in the result, and then nothing was changed. The error is for a service that
-// cannot be reloaded now.
+// cannot be reloaded now, and for a reload that ctx or a stop interrupted.
 func (s *Service) Reload(ctx context.Context) (control.Reload, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -29,6 +35,8 @@ func (s *Service) Reload(ctx context.Context) (control.Reload, error) {
 		return control.Reload{}, &control.Error{Code: control.CodeUnavailable, Text: "the service is not running, or stopping"}
 	case s.reload.Load == nil:
 		return control.Reload{}, &control.Error{Code: control.CodeForbidden, Text: "this service cannot read its configuration again; restart it"}
+	case ctx.Err() != nil: // given up while another one was under way
+		return control.Reload{}, errInterrupted
 	}
 	if s.reload.Began != nil {
 		s.reload.Began()
@@ -41,6 +49,9 @@ func (s *Service) Reload(ctx context.Context) (control.Reload, error) {
 	defer context.AfterFunc(s.crew.ctx, cancel)() // a stop need not wait for what it undoes
 
 	done, err := s.apply(ctx)
+	if errors.Is(err, errInterrupted) {
+		return control.Reload{}, errInterrupted
+	}
 	done.At, done.Applied = s.options.Clock(), err == nil
 	if err != nil {
 		done = control.Reload{At: done.At, Mistakes: mistakesOf(err)}
@@ -51,44 +62,66 @@ func (s *Service) Reload(ctx context.Context) (control.Reload, error) {
 }
 
 // apply is a reload up to the point from which nothing can fail, and beyond.
-func (s *Service) apply(ctx context.Context) (done control.Reload, err error) {
-	running := s.present.Agent
-	next, err := s.reload.Load()
+func (s *Service) apply(ctx context.Context) (control.Reload, error) {
+	next, done, err := s.readAgain()
 	if err != nil {
 		return done, err
 	}
-	done.Restart = keepForRestart(&running.cfg, &next)
-	if err := next.Validate(); err != nil {
-		if len(done.Restart) > 0 { // the file may be right, and fit only together with them
-			err = fmt.Errorf("%w\nthese apply after a restart only: %s", err, strings.Join(done.Restart, ", "))
-		}
+	a, opened, err := s.prepare(ctx, next)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil || s.crew.ctx.Err() != nil: // whatever failed, it need not be the file's fault
+		return done, errInterrupted
+	default:
 		return done, err
-	}
-	if err := next.CheckFiles(); err != nil {
-		return done, err
-	}
-	if !running.sealsAs(next.Secrets.LocalKey) {
-		done.Restart = append(done.Restart, "secrets.local_key")
-	}
-	done.Changed = Changes(running.cfg, next)
-	a, err := succeed(ctx, running, next)
-	if err != nil {
-		return done, err
-	}
-	opened, err := s.open(a)
-	if err == nil {
-		if err = errors.Join(a.prime(ctx), ctx.Err()); err != nil {
-			opened.close()
-		}
-	}
-	if err != nil {
-		return done, errors.Join(err, a.down.run(next.ShutdownGrace), a.base.run(next.ShutdownGrace))
 	}
 	failpoint.Hit("reload.built")
 	s.setLevel(next.Log.Level)
 	s.switchTo(a, opened)
 	failpoint.Hit("reload.switched")
 	return done, nil
+}
+
+// readAgain reads the file and checks it, with the old values of what only a
+// restart can change.
+func (s *Service) readAgain() (next Config, done control.Reload, err error) {
+	running := s.present.Agent
+	if next, err = s.reload.Load(); err != nil {
+		return next, done, err
+	}
+	done.Restart = keepForRestart(&running.cfg, &next)
+	if err := next.Validate(); err != nil {
+		if len(done.Restart) > 0 { // the file may be right, and fit only together with them
+			err = fmt.Errorf("%w\nthese apply after a restart only: %s", err, strings.Join(done.Restart, ", "))
+		}
+		return next, done, err
+	}
+	if err := next.CheckFiles(); err != nil {
+		return next, done, err
+	}
+	if !running.sealsAs(next.Secrets.LocalKey) {
+		done.Restart = append(done.Restart, "secrets.local_key")
+	}
+	done.Changed = Changes(running.cfg, next)
+	return next, done, nil
+}
+
+// prepare builds the next Agent, with everything that it needs to serve.
+func (s *Service) prepare(ctx context.Context, next Config) (*Agent, opening, error) {
+	a, err := succeed(ctx, s.present.Agent, next)
+	if err != nil {
+		return nil, opening{}, err
+	}
+	opened, err := s.open(a)
+	if err == nil {
+		if err = errors.Join(a.prime(ctx), ctx.Err(), s.crew.ctx.Err()); err != nil {
+			opened.close()
+		}
+	}
+	if err != nil {
+		return nil, opening{}, errors.Join(err, a.down.run(next.ShutdownGrace), a.base.run(next.ShutdownGrace))
+	}
+	return a, opened, nil
 }
 
 // setLevel changes the log level, which validation has seen.

@@ -38,6 +38,7 @@ type reloadable struct {
 	mu   sync.Mutex
 	file agent.Config // what the file holds now
 	err  error        // reading it fails, when set
+	then func()       // what happens when it is read, unless nil
 }
 
 // startReloadable runs a service as the program does.
@@ -78,6 +79,9 @@ func startReloadableWith(t *testing.T, s *service, o agent.Options, retirement t
 func (r *reloadable) load() (agent.Config, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.then != nil {
+		r.then()
+	}
 	return r.file, r.err
 }
 
