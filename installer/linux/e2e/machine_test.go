@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// patience is how long anything may take that certainly happens.
+const patience = 2 * time.Minute
+
 // machine is a Debian with systemd as its first process, in a container of
 // its own with a network of its own.
 type machine struct {
@@ -38,9 +41,13 @@ func debian(t *testing.T) (tarball string) {
 	if err := os.MkdirAll(filepath.Dir(tarball), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	fresh := filepath.Join(t.TempDir(), "rootfs.tar")
+	// In the same folder: it has its name when it is whole.
+	fresh := strings.TrimSuffix(tarball, ".tar") + "." + strconv.Itoa(os.Getpid()) + ".tar"
+	defer os.Remove(fresh)
 	host(t, "mmdebstrap", "--variant=apt", "--include=systemd,systemd-sysv,dbus,curl,ca-certificates,rpm", "bookworm", fresh)
-	host(t, "mv", fresh, tarball)
+	if err := os.Rename(fresh, tarball); err != nil {
+		t.Fatal(err)
+	}
 	return tarball
 }
 
@@ -68,13 +75,13 @@ func boot(t *testing.T) *machine {
 		}
 		select {
 		case <-ended:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			_ = container.Process.Kill() // it did not end by itself
 			<-ended
 			t.Errorf("the machine had to be killed; its console:\n%s", console.String())
 		}
 	})
-	m.within(30*time.Second, "the machine starts", func() bool {
+	m.within("the machine starts", func() bool {
 		children, _ := exec.Command("pgrep", "-P", strconv.Itoa(container.Process.Pid)).Output()
 		first, _, _ := strings.Cut(string(children), "\n")
 		if _, err := os.Stat(filepath.Join("/proc", first, "root/run/systemd/private")); first == "" || err != nil {
@@ -97,7 +104,7 @@ func (m *machine) try(args ...string) (string, error) {
 func (m *machine) beside(args ...string) (string, error) { return m.enter([]string{"-n"}, args) }
 
 func (m *machine) enter(spaces, args []string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "nsenter", append(append([]string{"-t", m.init}, spaces...), append([]string{"--"}, args...)...)...)
 	c.WaitDelay = time.Second
@@ -128,11 +135,11 @@ func (m *machine) put(t *testing.T, file string) (inside string) {
 }
 
 // within waits for something that the system does in its own time.
-func (m *machine) within(limit time.Duration, what string, happened func() bool) {
+func (m *machine) within(what string, happened func() bool) {
 	m.t.Helper()
-	for deadline := time.Now().Add(limit); !happened(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !happened(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			m.t.Fatalf("not within %s: %s", limit, what)
+			m.t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }

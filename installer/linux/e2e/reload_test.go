@@ -27,14 +27,14 @@ func (s *service) reload(t *testing.T) {
 	pid := s.show(t, "MainPID")
 
 	const load = `n=0; while [ ! -e /run/enough ] || [ $n -lt 20 ]; do touch /run/asking;
-		curl -skSf -o /dev/null -o /dev/null --max-time 30 "` + url + `?operation=GetCACaps" "` + url + `?operation=GetCACert" || echo lost; n=$((n+1)); done; echo asked`
+		curl -skSf -o /dev/null -o /dev/null --max-time 60 "` + url + `?operation=GetCACaps" "` + url + `?operation=GetCACert" || echo lost; n=$((n+1)); done; echo asked`
 	s.run(t, "rm", "-f", "/run/asking", "/run/enough")
 	asked := make(chan string, 1)
 	go func() {
 		out, _ := s.try("sh", "-c", load)
 		asked <- out
 	}()
-	s.within(10*time.Second, "requests are made", func() bool {
+	s.within("requests are made", func() bool {
 		_, err := s.try("test", "-e", "/run/asking")
 		return err == nil
 	})
@@ -47,15 +47,15 @@ func (s *service) reload(t *testing.T) {
 		done()
 		roots := filepath.Join(t.TempDir(), "new.pem")
 		write(t, roots, newCertificate)
-		if out, err := s.beside("curl", "-sSf", "--max-time", "5", "--cacert", roots, url+"?operation=GetCACaps"); err != nil {
+		if out, err := s.beside("curl", "-sSf", "--max-time", "60", "--cacert", roots, url+"?operation=GetCACaps"); err != nil {
 			t.Errorf("the new certificate is not in use: %v %s", err, out)
 		}
 	}
 	write(t, certificate, oldCertificate)
 	write(t, key, oldKey)
 	s.run(t, "systemctl", "kill", "-s", "HUP", "certconnector.service")
-	s.within(10*time.Second, "SIGHUP puts the old certificate back", func() bool {
-		_, err := s.beside("curl", "-sSf", "--max-time", "5", "--cacert", filepath.Join(s.root, state, "ca", "ca.crt.pem"), url+"?operation=GetCACaps")
+	s.within("SIGHUP puts the old certificate back", func() bool {
+		_, err := s.beside("curl", "-sSf", "--max-time", "60", "--cacert", filepath.Join(s.root, state, "ca", "ca.crt.pem"), url+"?operation=GetCACaps")
 		return err == nil
 	})
 	s.run(t, "touch", "/run/enough")
@@ -76,7 +76,7 @@ func (s *service) reloadBroken(t *testing.T) {
 	if out, err := s.try("systemctl", "reload", "certconnector.service"); err == nil {
 		t.Errorf("systemctl reload of a broken file succeeds: %s", out)
 	}
-	if log := s.run(t, "journalctl", "--no-pager", "-n", "20", "-u", "certconnector"); !strings.Contains(log, "nonsense") {
+	if log := s.journal(t); !strings.Contains(log, "nonsense") {
 		t.Errorf("the journal does not name the mistake:\n%s", log)
 	}
 	if got := s.show(t, "ActiveState"); got != "active" || s.show(t, "MainPID") != pid {
@@ -92,12 +92,19 @@ func (s *service) reloadBroken(t *testing.T) {
 	if out, err := s.try("systemctl", "reload", "certconnector.service"); err == nil {
 		t.Errorf("systemctl reload with a setting that needs a restart succeeds: %s", out)
 	}
-	if log := s.run(t, "journalctl", "--no-pager", "-n", "20", "-u", "certconnector"); !strings.Contains(log, "needs a restart: limits.idle_timeout") {
+	if log := s.journal(t); !strings.Contains(log, "needs a restart: limits.idle_timeout") {
 		t.Errorf("the journal does not name the setting:\n%s", log)
 	}
 	write(t, file, good)
 	s.run(t, "systemctl", "reload", "certconnector.service")
 	s.enrol(t, "after-the-mending")
+}
+
+// journal is what the service has said last. journald takes it in its own time.
+func (s *service) journal(t *testing.T) string {
+	t.Helper()
+	s.run(t, "journalctl", "--sync")
+	return s.run(t, "journalctl", "--no-pager", "-n", "20", "-u", "certconnector")
 }
 
 // tlsFiles are the listener's certificate and key, as the configuration names
