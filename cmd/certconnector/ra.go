@@ -117,15 +117,13 @@ func (p *program) raEnroll(ctx context.Context, f raFlags) (err error) {
 // ownPair refuses to make a pair that the service could not read. What root
 // makes in a folder of its own is handed over.
 func ownPair(certificate, key string) error {
+	var folders []string
 	for _, path := range []string{certificate, key} {
-		if keys.IsURI(path) {
-			continue
-		}
-		if err := secret.CheckMaker(filepath.Dir(path)); err != nil {
-			return err
+		if !keys.IsURI(path) {
+			folders = append(folders, filepath.Dir(path))
 		}
 	}
-	return nil
+	return secret.CheckMaker(folders...)
 }
 
 // roles are the certificates that the endpoint's shape has.

@@ -147,15 +147,11 @@ func (p Place) check() error {
 	if err := keys.CheckApart(p.Certificate, p.Key); err != nil {
 		return err
 	}
-	for _, folder := range []string{filepath.Dir(p.Certificate), filepath.Dir(p.Key)} {
-		if folder == filepath.Dir(p.Key) && keys.IsURI(p.Key) {
-			continue
-		}
-		if err := secret.CheckMaker(folder); err != nil {
-			return err
-		}
+	folders := []string{filepath.Dir(p.Certificate)}
+	if !keys.IsURI(p.Key) {
+		folders = append(folders, filepath.Dir(p.Key))
 	}
-	return nil
+	return secret.CheckMaker(folders...)
 }
 
 // newKey finds the key that waits, or makes it. One that is in a module or a

@@ -12,5 +12,12 @@ func AccountOf(...string) Account { return Account{} }
 // Give has nothing to do.
 func (Account) Give(string) error { return nil }
 
-// CheckMaker is CheckOwner.
-func CheckMaker(folder string) error { return CheckOwner(folder) }
+// CheckMaker is CheckOwner for several folders.
+func CheckMaker(folders ...string) error {
+	for _, folder := range folders {
+		if err := CheckOwner(folder); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -58,10 +58,27 @@ func (a Account) Give(path string) error {
 }
 
 // CheckMaker is CheckOwner for who gives what root makes to the account that
-// reads it: in root's folders root may make it.
-func CheckMaker(folder string) error {
-	if uid, err := ownerOf(folder); err == nil && uid == 0 && os.Geteuid() != 0 {
-		return fmt.Errorf("%q belongs to root: run this command as root, which gives what it makes to the account of the service", folder)
+// reads it: in root's folders root may make it. Files that belong together may
+// be in several folders, of one owner.
+func CheckMaker(folders ...string) error {
+	first := -1
+	for _, folder := range folders {
+		uid, err := ownerOf(folder)
+		switch {
+		case err != nil:
+			return err
+		case first >= 0 && uid != first:
+			return fmt.Errorf("%q and %q belong to different accounts, so that none may make files in both: configure folders of one account", folders[0], folder)
+		}
+		first = uid
 	}
-	return CheckOwner(folder)
+	for _, folder := range folders {
+		if first == 0 && os.Geteuid() != 0 {
+			return fmt.Errorf("%q belongs to root: run this command as root, which gives what it makes to the account of the service", folder)
+		}
+		if err := CheckOwner(folder); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -93,21 +93,25 @@ func TestFoldersOfOthers(t *testing.T) {
 	if err := errors.Join(os.Chmod(filepath.Dir(roots), 0o755), os.Chmod(filepath.Dir(others), 0o755), os.Chown(others, 61235, 61235)); err != nil {
 		t.Fatal(err)
 	}
+	one := func(folders ...string) error { return secret.CheckOwner(folders[0]) }
+	both := func(folders ...string) error { return secret.CheckMaker(roots, folders[0], others) }
 	for _, row := range []struct {
 		name   string
 		uid    int
 		folder string
-		check  func(string) error
+		check  func(...string) error
 		says   string
 	}{
-		{"root in its own", 0, roots, secret.CheckOwner, ""},
+		{"root in its own", 0, roots, one, ""},
 		{"root in its own, which it gives away", 0, roots, secret.CheckMaker, ""},
-		{"root in another's", 0, others, secret.CheckOwner, "as that account"},
+		{"root in another's", 0, others, one, "as that account"},
 		{"root in another's, which it gives away", 0, others, secret.CheckMaker, "as that account"},
 		{"an account in its own", 61235, others, secret.CheckMaker, ""},
-		{"an account in root's", 61235, roots, secret.CheckOwner, "with chown"},
+		{"an account in root's", 61235, roots, one, "with chown"},
 		{"an account in root's, who gives away", 61235, roots, secret.CheckMaker, "as root"},
 		{"an account in another's", 61236, others, secret.CheckMaker, "as that account"},
+		{"root in its own and another's", 0, others, both, "of one account"},
+		{"an account in its own and root's", 61235, roots, both, "of one account"},
 		{"a folder that is missing", 0, filepath.Join(roots, "none"), secret.CheckMaker, "none"},
 	} {
 		if err := syscall.Seteuid(row.uid); err != nil {
