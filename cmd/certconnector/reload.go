@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,12 +72,17 @@ func (p *program) wishReload(because error) error {
 	return nil
 }
 
-// dialAt connects to a control socket; "": to that of the configuration.
+// dialAt connects to a control socket; "": to that of the configuration, which
+// is not the service's when that setting is what changed.
 func (p *program) dialAt(socket string) (*control.Client, error) {
-	if socket == "" {
-		return p.dial()
+	if socket != "" {
+		return control.Dial(socket)
 	}
-	return control.Dial(socket)
+	client, err := p.dial()
+	if _, unheard := errors.AsType[*net.OpError](err); unheard {
+		return nil, fmt.Errorf("%w; if control.socket or state_dir has changed since it started: restart it, or name its present socket with --socket", err)
+	}
+	return client, err
 }
 
 func (p *program) reloadPage(done control.Reload) {
