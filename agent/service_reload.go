@@ -25,7 +25,7 @@ var errInterrupted = &control.Error{
 }
 
 // Reload reads the configuration again and applies it. What is wrong with it is
-// in the result, and then nothing was changed. The error is for a service that
+// in the result, and then nothing of it applies. The error is for a service that
 // cannot be reloaded now, and for a reload that ctx or a stop interrupted.
 func (s *Service) Reload(ctx context.Context) (control.Reload, error) {
 	s.reloading.Lock()
