@@ -68,7 +68,7 @@ judges:
 	  apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $$missing; }
 
 e2e: build ## drive the built program with certmonger, strongSwan, openssl and kill -9 (12 min)
-	$(GO) test -tags e2e -count 1 -timeout 20m -skip '^TestADCS' ./cmd/certlab/e2e/...
+	$(GO) test -tags e2e -count 1 -timeout 28m -skip '^TestADCS' ./cmd/certlab/e2e/...
 
 # Left out: what has two connectors in e2e too, and where the second would have
 # no part (jobs of a queue, the proxy in front).

@@ -89,7 +89,7 @@ func (w *Windows) Status(context.Context) (Status, error) {
 	if packaged, err := w.Manager.Packaged(upgradeCode); err == nil && packaged {
 		st.Package = "certconnector (Windows Installer)"
 	}
-	if st.Running() || is.Exit == 0 {
+	if st.Running() || is.Exit == 0 || is.Exit == neverStarted {
 		return st, nil
 	}
 	st.State = "failed"
@@ -103,8 +103,10 @@ func (w *Windows) Status(context.Context) (Status, error) {
 	return st, nil
 }
 
-// specificError is ERROR_SERVICE_SPECIFIC_ERROR.
-const specificError = 1066
+const (
+	specificError = 1066 // ERROR_SERVICE_SPECIFIC_ERROR
+	neverStarted  = 1077 // ERROR_SERVICE_NEVER_STARTED: since the computer was started
+)
 
 // splitCommand reads program and configuration from a command line. Programs
 // of services are quoted, or have no spaces in their path.

@@ -315,6 +315,10 @@ func TestWindowsTellsWhyAStartFailed(t *testing.T) {
 	if st.Program != `C:\a b\certconnector.exe` || st.Config != `C:\c d\cc.yaml` {
 		t.Errorf("of its command line: %q, %q", st.Program, st.Config)
 	}
+	f.service.Exit = 1077 // since the computer was started
+	if st, err := f.windows().Status(t.Context()); err != nil || st.State != "stopped" || st.Failure != "" {
+		t.Errorf("never started: %+v, %v", st, err)
+	}
 	f.service = nil
 	if st, err := f.windows().Status(t.Context()); err != nil || st.Installed {
 		t.Errorf("without a service: %+v, %v", st, err)
