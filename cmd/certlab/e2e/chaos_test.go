@@ -25,9 +25,9 @@ const (
 	killsOfTwo  = 60
 	chaosActors = 4
 
-	// chaosLimit ends the kills on a slow machine, where a start takes long: a
-	// quarter of them must have been done.
-	chaosLimit = 150 * time.Second
+	// chaosLimit ends the kills of a test that hangs: one takes half a second, and
+	// 3 s on a machine where a start does.
+	chaosLimit = 10 * time.Minute
 
 	// What shows that kills met a load, on a slow machine too: one end of work for
 	// so many kills; and, on a quick one, where most work is done before the next
@@ -83,7 +83,7 @@ func (w *world) chaos(n int, strike func(*rand.Rand)) {
 	// a fifth, agent/outbox and agent/enroll).
 	time.AfterFunc(patience, func() { close(c.end) })
 	actors.Wait()
-	enough(t, done, n)
+	all(t, done, n)
 	c.settle()
 	t.Logf("%d kills, %d certificates delivered and %d without the cloud, %d issued, %d notifications", done, len(c.delivered), len(c.untold), len(w.certificates()), len(w.cloud.Notifications()))
 	if len(c.delivered) < done/underLoad {
@@ -108,13 +108,10 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// enough wants all kills, or on a slow machine a quarter of them.
-func enough(t *testing.T, done, n int) {
+// all wants all kills.
+func all(t *testing.T, done, n int) {
 	t.Helper()
 	if done < n {
-		t.Logf("%d of %d kills within %v", done, n, chaosLimit)
-	}
-	if done < n/4 {
 		t.Errorf("only %d of %d kills within %v", done, n, chaosLimit)
 	}
 }

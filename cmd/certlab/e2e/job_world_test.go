@@ -207,7 +207,7 @@ func (l *ledger) storm(n int, sources func() told, tend func(i int)) (done int) 
 		}
 	}
 	if !t.Failed() {
-		enough(t, done, n)
+		all(t, done, n)
 	}
 	t.Logf("%d kills in %v; %d of the journals they left had jobs under way, %d on the average", done, time.Since(began).Round(time.Second), l.busy, l.waiting/max(l.busy, 1))
 	return done
