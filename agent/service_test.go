@@ -17,13 +17,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/certconnector/certconnector/agent"
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/embedded"
 	"github.com/certconnector/certconnector/installer/firstrun"
+	"github.com/certconnector/certconnector/internal/leaktest"
 	"github.com/certconnector/certconnector/internal/secret"
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune/intunetest"
@@ -31,22 +31,7 @@ import (
 	"github.com/certconnector/certconnector/scep/scepclient"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	// Connections that were closed end by themselves: on a busy machine that
-	// takes longer than goleak waits.
-	for deadline := time.Now().Add(time.Minute); code == 0; {
-		err := goleak.Find()
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			fmt.Fprintln(os.Stderr, "after all tests:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
 // patience is how long a test waits for what must come: for ever, but for the
 // report of a test that hangs.

@@ -100,7 +100,7 @@ var importers = map[string]string{
 	"github.com/getkin/kin-openapi":                              "tests only",
 	"github.com/rogpeppe/go-internal":                            "tests only",
 	"github.com/AzureAD/microsoft-authentication-library-for-go": "tests only",
-	"go.uber.org/goleak":                                         "tests only",
+	"go.uber.org/goleak":                                         "internal/leaktest",
 }
 
 func TestImportsGoDown(t *testing.T) {

@@ -18,7 +18,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -27,26 +26,12 @@ import (
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/agent/journal/sqlite"
 	"github.com/certconnector/certconnector/ca"
+	"github.com/certconnector/certconnector/internal/leaktest"
 	"github.com/certconnector/certconnector/internal/testkeys"
 	"github.com/certconnector/certconnector/intune"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	// Connections that were closed end by themselves: on a busy machine that
-	// takes longer than goleak waits.
-	for deadline := time.Now().Add(time.Minute); code == 0; {
-		err := goleak.Find()
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			fmt.Fprintln(os.Stderr, "after all tests:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
 // fakeCloud is a tenant's queue of revocations: it hands each request out
 // once, and again after a retryable result, and keeps what it was told.

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,30 +12,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/adcstest"
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/certsrv"
+	"github.com/certconnector/certconnector/internal/leaktest"
 	"github.com/certconnector/certconnector/internal/negotiate"
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	left := error(nil)
-	for began := time.Now(); code == 0 && time.Since(began) < time.Minute; { // some end a little later
-		if left = goleak.Find(); left == nil {
-			break
-		}
-	}
-	if left != nil {
-		fmt.Fprintln(os.Stderr, left)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
 // setup is a CA with its web face and a bridge to it.
 type setup struct {

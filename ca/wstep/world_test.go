@@ -7,7 +7,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -15,12 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/certconnector/certconnector/ca"
 	"github.com/certconnector/certconnector/ca/adcstest"
 	"github.com/certconnector/certconnector/ca/catest"
 	"github.com/certconnector/certconnector/ca/wstep"
+	"github.com/certconnector/certconnector/internal/leaktest"
 	"github.com/certconnector/certconnector/internal/negotiate"
 	"github.com/certconnector/certconnector/internal/testkeys"
 )
@@ -28,18 +26,7 @@ import (
 // The replay cache of the Kerberos acceptor behind the mock lives as long as
 // the process.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	left := error(nil)
-	for began := time.Now(); code == 0 && time.Since(began) < time.Minute; { // some end a little later
-		if left = goleak.Find(goleak.IgnoreAnyFunction("github.com/oiweiwei/gokrb5.fork/v9/service.GetReplayCache.func1.1")); left == nil {
-			break
-		}
-	}
-	if left != nil {
-		fmt.Fprintln(os.Stderr, left)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Run(m, "github.com/oiweiwei/gokrb5.fork/v9/service.GetReplayCache.func1.1"))
 }
 
 // world is a mock CA with its services and a bridge to it.

@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/certconnector/certconnector/agent/journal"
 	"github.com/certconnector/certconnector/agent/journal/journaltest"
+	"github.com/certconnector/certconnector/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
 // tillDurable is how long lazy operations wait in tests where nothing but the
 // next durable one may take them to the disk, however slow the machine is.
